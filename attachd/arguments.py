@@ -1,0 +1,86 @@
+"""The words that ``attachd`` understands. Imported only when there is something to parse."""
+
+import argparse
+import os
+from typing import NoReturn
+
+from attachd.cli import default_root
+from attachd.errors import UsageError
+from attachd.keeper.config import DEFAULT_RING
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose errors are one line, like all others of ours."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError instead of printing usage and ending."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of everything before ``--``."""
+    top = Parser(prog="attachd", allow_abbrev=False, description=_ABOUT)
+    top.add_argument("-V", "--version", action="store_true", help="print the version")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, about in (
+        ("create", "make a container; it waits for: attachd start ID"),
+        ("run", "make a container and start it"),
+    ):
+        _create_options(verbs.add_parser(verb, help=about, allow_abbrev=False))
+    start = verbs.add_parser("start", help="start a created container", allow_abbrev=False)
+    _root_option(start)
+    start.add_argument("id", metavar="ID")
+    spec = verbs.add_parser("spec", help="write a bundle for CMD, to be edited")
+    spec.add_argument("directory", metavar="DIR", help="a new or empty directory")
+    return top
+
+
+_ABOUT = (
+    "Run OCI containers under a shim that keeps their stdio, logs it, and lets clients attach."
+    " See also: attach --help, attachctl --help."
+)
+
+
+def _root_option(verb: argparse.ArgumentParser) -> None:
+    root = os.environ.get("ATTACHD_ROOT") or default_root()
+    verb.add_argument(
+        "--root", metavar="DIR", default=root, help=f"state root, also ATTACHD_ROOT ({root})"
+    )
+
+
+def _create_options(verb: argparse.ArgumentParser) -> None:
+    add = verb.add_argument
+    _root_option(verb)
+    add("id", metavar="ID", help="the container's name")
+    add("--bundle", metavar="DIR", default="", help="an OCI bundle, instead of -- CMD")
+    add("--runtime", metavar="PATH", default="runc", help="the OCI runtime (runc)")
+    add("--runtime-root", metavar="DIR", default="", help="its --root")
+    add("--runtime-arg", metavar="ARG", action="append", default=[],
+        help="one more global argument for it; repeatable")  # fmt: skip
+    add("--log", metavar="[FORMAT:]PATH", action="append", default=[],
+        help="where output is logged; formats: cri (default), raw, none; repeatable")  # fmt: skip
+    add("--pid-file", metavar="FILE", default="", help="write the container's pid there")
+    add("--keeper-pid-file", metavar="FILE", default="", help="write the shim's pid there")
+    add("--exit-file", metavar="FILE", default="", help="write the exit record there, too")
+    add("--sync-fd", metavar="N", type=int, help="return at once and report on descriptor N")
+    add("-i", "--stdin", action="store_true", help="keep the container's stdin open")
+    add("--stdin-once", action="store_true", help="close it when its first writer ends")
+    add("--ring-size", metavar="BYTES", type=int, default=DEFAULT_RING,
+        help="how much output is kept for clients (%(default)s)")  # fmt: skip
+    add("--rm", action="store_true", help="delete from the runtime after exit")
+    add("--timeout", metavar="SECONDS", type=float, help="kill it after so long")
+    add("--drain-timeout", metavar="SECONDS", type=float, default=2.0,
+        help="wait so long for output of what outlives it (%(default)g)")  # fmt: skip
+    add("--linger", metavar="SECONDS", type=float, default=1.0,
+        help="serve clients so long after its end (%(default)g)")  # fmt: skip
+    add("--create-timeout", metavar="SECONDS", type=float, default=120.0,
+        help="give the runtime so long for each call (%(default)g)")  # fmt: skip
+    add("--exit-command", metavar="CMD", default="", help="run this after exit")
+    add("--exit-command-arg", metavar="ARG", action="append", default=[],
+        help="an argument for it; repeatable")  # fmt: skip
+    add("--oom-score-adj", metavar="N", type=int, help="the shim's own OOM score adjustment")
+    if verb.prog.endswith("run"):
+        add("-a", "--attach", action="store_true",
+            help="attach at once, and end with the container's code")  # fmt: skip
+    else:
+        verb.set_defaults(attach=False)

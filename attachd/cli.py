@@ -1,0 +1,257 @@
+"""``attachd``: argv to Config, exceptions to exit codes. The only writer to stderr.
+
+Exit codes: 0; 125 attachd's own failure; 126 and 127 as shells use them, when the container's
+program cannot be executed or is not there; with ``--attach`` otherwise the container's own code.
+"""
+
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from attachd import __version__
+from attachd.errors import AttachdError, RuntimeFailed, UsageError
+from attachd.keeper.config import MAX_RING, MIN_RING, Config, LogSpec
+
+if TYPE_CHECKING:
+    import argparse
+
+FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
+
+LOG_FORMATS = ("cri", "raw", "none")
+
+_PAGE = 4096
+
+
+def main() -> NoReturn:
+    """Run ``attachd`` with the arguments of this process; never returns."""
+    words = sys.argv[1:]
+    if words in (["--version"], ["-V"]):
+        print(f"attachd {__version__}")
+        sys.exit(0)
+    _open_standard_descriptors()
+    sync_fd: int | None = None
+    try:
+        wish, command = _parse(words)
+        if wish.verb == "spec":
+            code = _spec(wish, command)
+        elif wish.verb == "start":
+            _hand_over("ctl", ["--root", wish.root, "start", wish.id])
+        else:
+            config = _config(wish, command)
+            sync_fd = config.sync_fd
+            code = _create(config, wish)
+    except (UsageError, RuntimeFailed, AttachdError) as error:
+        code = _tell(error, sync_fd)
+    sys.exit(code)
+
+
+def _open_standard_descriptors() -> None:
+    """A caller may have closed 0, 1 or 2; a pipe of ours must never get such a number."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+
+
+def _tell(error: AttachdError, sync_fd: int | None) -> int:
+    """Say in one line what went wrong, here and on the sync pipe; return the exit code."""
+    from attachd.keeper import report
+
+    if sync_fd is not None:
+        report.send(sync_fd, report.of_error(error))
+    line = " ".join(str(error).split())
+    print(f"attachd: {line}", file=sys.stderr)
+    if not isinstance(error, RuntimeFailed):
+        return FAILED
+    # As docker and podman read runc's words, since runc itself ends with 1 in every case.
+    if "executable file not found" in line or "no such file or directory" in line:
+        return NOT_FOUND if "exec" in line else FAILED
+    return NOT_EXECUTABLE if "exec" in line and "permission denied" in line else FAILED
+
+
+# The verbs
+
+
+def _create(config: Config, wish: "argparse.Namespace") -> int:
+    from attachd.keeper import birth
+
+    newborn = birth.create(config, attach=wish.attach)
+    if newborn.connection is not None:
+        os.set_inheritable(newborn.connection, True)
+        words = ["--root", config.root, "--from", "start", "--fd", str(newborn.connection)]
+        words += [] if config.stdin else ["--no-stdin"]
+        _hand_over("attach", [*words, config.id])
+    if config.start and sys.stdout.isatty():
+        print(f"{config.id} is running; see its output with: attach {config.id}")
+    return 0
+
+
+def _spec(wish: "argparse.Namespace", command: tuple[str, ...]) -> int:
+    from attachd.keeper.bundle import write_bundle
+
+    directory = os.path.abspath(wish.directory)
+    made = False
+    try:
+        if not os.path.isdir(directory):
+            os.mkdir(directory)
+            made = True
+        elif os.listdir(directory):
+            raise UsageError(f"{directory} is not empty: name a new directory")
+        write_bundle(directory, command, os.path.basename(directory))
+    except OSError as error:
+        raise UsageError(f"cannot write {directory}: {error.strerror}") from None
+    except UsageError:
+        if made:
+            import shutil
+
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return 0
+
+
+def _hand_over(program: str, words: list[str]) -> NoReturn:
+    """Become one of the clients: they are programs of their own, built on the library."""
+    module = f"attachd_clients.{program}"
+    os.execv(sys.executable, [sys.executable, "-m", module, *words])
+
+
+# argv to Config
+
+
+def _parse(words: list[str]) -> "tuple[argparse.Namespace, tuple[str, ...]]":
+    """Return the parsed words before ``--`` and the container's command after it."""
+    from attachd.arguments import parser
+
+    command: tuple[str, ...] = ()
+    if "--" in words:
+        cut = words.index("--")
+        words, command = words[:cut], tuple(words[cut + 1 :])
+    wish = parser().parse_args(words)
+    if wish.verb == "start" and command:
+        raise UsageError("start takes no command: it was given to create")
+    return wish, command
+
+
+def _config(wish: "argparse.Namespace", command: tuple[str, ...]) -> Config:
+    """Return the Config that the options ask for; raises UsageError. Touches nothing."""
+    if wish.bundle and command:
+        raise UsageError("either --bundle or a command after --, not both")
+    if not wish.bundle and not command:
+        raise UsageError("nothing to run: give a command after --, or a bundle with --bundle")
+    if wish.attach and wish.sync_fd is not None:
+        raise UsageError("either --attach or --sync-fd, not both")
+    if wish.exit_command_arg and not wish.exit_command:
+        raise UsageError("--exit-command-arg needs --exit-command")
+    if wish.stdin_once and not wish.stdin:
+        raise UsageError("--stdin-once needs --stdin")
+    return Config(
+        id=wish.id,
+        root=os.path.abspath(wish.root),
+        bundle=_absolute(wish.bundle),
+        command=command,
+        runtime=wish.runtime,
+        runtime_root=_absolute(wish.runtime_root),
+        runtime_args=tuple(wish.runtime_arg),
+        logs=_logs(wish),
+        pid_file=_absolute(wish.pid_file),
+        keeper_pid_file=_absolute(wish.keeper_pid_file),
+        exit_file=_absolute(wish.exit_file),
+        sync_fd=_open_fd(wish.sync_fd),
+        stdin=wish.stdin,
+        stdin_once=wish.stdin_once,
+        ring_size=_ring_size(wish.ring_size),
+        rm=wish.rm,
+        timeout=_positive("--timeout", wish.timeout),
+        exit_command=wish.exit_command,
+        exit_command_args=tuple(wish.exit_command_arg),
+        oom_score_adj=_oom_score(wish.oom_score_adj),
+        drain_timeout=_not_negative("--drain-timeout", wish.drain_timeout),
+        linger=_not_negative("--linger", wish.linger),
+        create_timeout=_positive("--create-timeout", wish.create_timeout) or 0.0,
+        start=wish.verb == "run",
+    )
+
+
+def _absolute(path: str) -> str:
+    if "\0" in path:
+        raise UsageError(f"{path!r:.80} cannot be a path")
+    return os.path.abspath(path) if path else ""
+
+
+def _logs(wish: "argparse.Namespace") -> tuple[LogSpec, ...]:
+    """Return the logs; without --log one in CRI format at the default place."""
+    if not wish.log:
+        return (LogSpec("cri", os.path.join(_log_directory(wish), "container.log")),)
+    specs = []
+    for word in wish.log:
+        form, colon, path = word.partition(":")
+        if not colon and word != "none":
+            form, path = "cri", word
+        elif "/" in form:  # a path with a colon in it
+            form, path = "cri", word
+        if form not in LOG_FORMATS:
+            known = ", ".join(LOG_FORMATS)
+            raise UsageError(f"no log format {form!r:.80}: {known} are known")
+        if form != "none":
+            if not path:
+                raise UsageError(f"--log {word} needs a path: --log {form}:PATH")
+            specs.append(LogSpec(form, _absolute(path)))
+    return tuple(specs)
+
+
+def _log_directory(wish: "argparse.Namespace") -> str:
+    """With the default root the system's place for logs; with another one, inside of it."""
+    root = os.path.abspath(wish.root)
+    if root != default_root():
+        return os.path.join(root, wish.id, "log")
+    if os.geteuid() == 0:
+        return os.path.join("/var/log/attachd", wish.id)
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return os.path.join(state, "attachd", wish.id)
+
+
+def default_root() -> str:
+    """Return ``/run/attachd`` for root, ``$XDG_RUNTIME_DIR/attachd`` for others."""
+    if os.geteuid() == 0:
+        return "/run/attachd"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return os.path.join(runtime or f"/tmp/attachd-{os.geteuid()}", "attachd")
+
+
+def _open_fd(fd: int | None) -> int | None:
+    if fd is None:
+        return None
+    try:
+        os.fstat(fd)
+    except OSError:
+        raise UsageError(f"--sync-fd {fd} is not an open descriptor") from None
+    if fd <= 2:
+        raise UsageError(f"--sync-fd {fd}: use a descriptor of its own, 3 or above")
+    return fd
+
+
+def _ring_size(size: int) -> int:
+    if not MIN_RING <= size <= MAX_RING:
+        raise UsageError(f"--ring-size {size} is not between {MIN_RING} and {MAX_RING}")
+    return -(-size // _PAGE) * _PAGE
+
+
+def _positive(option: str, value: float | None) -> float | None:
+    if value is not None and not 0 < value < float("inf"):
+        raise UsageError(f"{option} {value:g} is not a positive number of seconds")
+    return value
+
+
+def _not_negative(option: str, value: float) -> float:
+    if not 0 <= value < float("inf"):
+        raise UsageError(f"{option} {value:g} is not a number of seconds")
+    return value
+
+
+def _oom_score(value: int | None) -> int | None:
+    if value is not None and not -1000 <= value <= 1000:
+        raise UsageError(f"--oom-score-adj {value} is not between -1000 and 1000")
+    return value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Birth: one sequence from a Config to a running keeper, read from top to bottom.
+
+Everything that can be refused is refused before the fork, in the caller's own process; what
+fails after it is undone by the keeper, which then reports the error. Nothing half-made stays.
+"""
+
+import os
+import secrets
+import socket
+from typing import NamedTuple, NoReturn
+
+from attachd.errors import AttachdError, UsageError
+from attachd.keeper import bundle, descriptors, files, keep, report
+from attachd.keeper.claim import check_id, claim
+from attachd.keeper.config import Config
+from attachd.keeper.processes import find_runtime
+
+
+#: Beyond any descriptor number that a process has in practice (proc(5), nr_open); one
+#: close_range(2) whatever the number.
+MAX_DESCRIPTOR = 1 << 20
+
+
+class Newborn(NamedTuple):
+    """A container that was made: its pid (None with ``sync_fd``), and our own connection."""
+
+    pid: int | None
+    connection: int | None
+
+
+def create(config: Config, *, attach: bool = False) -> Newborn:
+    """Make a container and its shim.
+
+    Returns when the creation report is in; with ``config.sync_fd`` at once, the report then
+    goes there. With ``attach`` the connection is made before the container is, so that its
+    first byte cannot be missed. Raises UsageError, RuntimeFailed or AttachdError.
+    """
+    check_id(config.id)
+    config = config._replace(runtime=find_runtime(config.runtime))
+    if config.bundle:
+        _check_bundle(config.bundle)
+    directory = claim(config.root, config.id)
+    made: list[str] = []
+    try:
+        shim, made = _prepare(config, directory)
+        connection = _connect(directory) if attach else None
+    except (AttachdError, OSError) as error:
+        _unmake(config, made, directory)
+        raise _as_attachd_error(error) from None
+    return Newborn(_fork(shim), connection)
+
+
+def _check_bundle(path: str) -> None:
+    if bundle.wants_terminal(bundle.read_spec(path)):
+        raise UsageError(
+            f"{path} asks for a terminal (process.terminal): not supported yet, set it to false"
+        )
+
+
+def _prepare(config: Config, directory: int) -> tuple[keep.Shim, list[str]]:
+    """Make every file and descriptor; return the shim and the paths outside its directory."""
+    if not config.bundle:
+        path = os.path.join(config.directory, files.BUNDLE)
+        os.mkdir(path, 0o700)
+        bundle.write_bundle(path, config.command, config.id)
+        config = config._replace(bundle=path)
+    logs, specs, made = descriptors.open_logs(config.logs)
+    config = config._replace(logs=tuple(specs))
+    try:
+        stdin, stdout, stderr, ends = descriptors.make_stdio(config.stdin)
+        ring, header = descriptors.make_ring(config.ring_size)
+        table = descriptors.Table(
+            directory=directory,
+            header=header,
+            ring=ring,
+            stdout=stdout,
+            stderr=stderr,
+            stdin=stdin,
+            intake=os.memfd_create("attachd-stdin", os.MFD_CLOEXEC),
+            listener=descriptors.make_listener(directory),
+            news=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
+            orders=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
+            logs=tuple(logs),
+        )
+    except BaseException:
+        descriptors.unmake(made)
+        raise
+    return keep.Shim(config, table, ends, secrets.token_hex(16), tuple(made)), made
+
+
+def _connect(directory: int) -> int:
+    """Connect to the shim that is about to be: the listener's backlog keeps us until it serves."""
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client.connect(f"/proc/self/fd/{directory}/{files.SOCKET}")
+    return client.detach()
+
+
+def _unmake(config: Config, made: list[str], directory: int) -> None:
+    descriptors.unmake(made)
+    files.empty_directory(config.directory)
+    descriptors.unmake([config.directory])
+    os.close(directory)
+
+
+def _as_attachd_error(error: AttachdError | OSError) -> AttachdError:
+    if isinstance(error, AttachdError):
+        return error
+    return AttachdError(f"cannot set up the shim: {error}")
+
+
+def _fork(shim: keep.Shim) -> int | None:
+    """Daemonize the keeper; return the pid it reports, or None when it reports to the caller."""
+    sync_fd = shim.config.sync_fd
+    read, write = (-1, sync_fd) if sync_fd is not None else os.pipe2(os.O_CLOEXEC)
+    middle = os.fork()
+    if middle == 0:
+        _become_keeper(shim, write)
+    os.waitpid(middle, 0)
+    for fd in (write, *shim.ends, *shim.table.items().values()):
+        os.close(fd)
+    if read < 0:
+        return None
+    try:
+        return report.receive(read)
+    finally:
+        os.close(read)
+
+
+def _become_keeper(shim: keep.Shim, report_fd: int) -> NoReturn:
+    """Leave the caller's session for good, and keep nothing of its descriptors."""
+    status = 1
+    try:
+        os.setsid()
+        if os.fork() != 0:
+            os._exit(0)
+        os.chdir("/")
+        os.umask(0o022)
+        _own_stdio(shim.table.directory)
+        os.set_inheritable(report_fd, False)
+        _close_all_but({report_fd, *shim.ends, *shim.table.items().values()})
+        keep.keep(shim, report_fd)
+        status = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    os._exit(status)
+
+
+def _own_stdio(directory: int) -> None:
+    """Words of ours that nobody expects (a Python traceback) go to shim.log."""
+    null = os.open(os.devnull, os.O_RDWR)
+    log = os.open(
+        files.SHIM_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600, dir_fd=directory
+    )
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(log, 2)
+    os.close(null)
+    os.close(log)
+
+
+def _close_all_but(kept: set[int]) -> None:
+    low = 3
+    for fd in sorted(kept):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, MAX_DESCRIPTOR)

@@ -1,0 +1,85 @@
+"""An id is claimed by a lock on its state directory, held for as long as a shim lives.
+
+The lock is flock(2) on the directory's own descriptor, so there is no lock file to be left
+over, and the kernel gives it back when the last process that holds the descriptor is gone.
+"""
+
+import fcntl
+import os
+import re
+
+from attachd.errors import UsageError
+from attachd.keeper import files
+
+#: runc's own rule for ids (libcontainer/factory_linux.go, idRegex), cut to a length that fits a
+#: file name together with what runtimes and loggers put around it.
+ID = re.compile(r"[A-Za-z0-9_+.-]{1,128}")
+
+
+def check_id(container: str) -> None:
+    """Raise UsageError when ``container`` cannot name a container."""
+    if not ID.fullmatch(container) or container in (".", "..") or container[0] in "-.":
+        raise UsageError(
+            f"{container!r:.160} cannot be a container's id: use up to 128 of"
+            " A-Z a-z 0-9 _ + . - and begin with none of - and ."
+        )
+
+
+def claim(root: str, container: str) -> int:
+    """Make the state directory and return its locked descriptor; the directory is empty.
+
+    Raises UsageError when the id is taken. What is left of a container that ended and was
+    deleted from its runtime (``--rm``), or of a launcher that was killed, is cleared away.
+    """
+    try:
+        os.makedirs(root, 0o700, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the state root {root}: {error.strerror}") from None
+    path = os.path.join(root, container)
+    while True:
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise UsageError(f"cannot make {path}: {error.strerror}") from None
+        directory = _lock(path, container)
+        if directory is not None:
+            break
+    if not _is_free(path):
+        os.close(directory)
+        raise UsageError(
+            f"the id {container} is in use: 'attachctl rm {container}' removes what ended,"
+            " 'attachctl rm --force' what runs"
+        )
+    files.empty_directory(path)
+    return directory
+
+
+def _lock(path: str, container: str) -> int | None:
+    """Return the locked descriptor, or None when the directory was swapped meanwhile."""
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"{path} is not a directory of ours: {error.strerror}") from None
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(directory), os.stat(path)):
+            return directory
+    except BlockingIOError:
+        os.close(directory)
+        raise UsageError(f"the id {container} is in use: its shim runs") from None
+    except FileNotFoundError:
+        pass
+    os.close(directory)
+    return None
+
+
+def _is_free(path: str) -> bool:
+    try:
+        state = files.read_json(os.path.join(path, files.STATE))
+    except (OSError, ValueError):
+        return True
+    return state.get("deleted") is True

@@ -1,0 +1,51 @@
+"""What the caller wants of one shim, as plain values. Built in ``cli``, read nowhere as a whole."""
+
+import os
+from typing import NamedTuple
+
+#: 4 MiB: some 50,000 short lines of history, allocated only as output comes.
+DEFAULT_RING = 4 * 1024 * 1024
+MIN_RING = 64 * 1024
+MAX_RING = 1 << 30
+
+
+class LogSpec(NamedTuple):
+    """One log file: how it is written, and where; ``start`` is its size when this shim began."""
+
+    format: str
+    path: str
+    start: int = 0
+
+
+class Config(NamedTuple):
+    """Times are seconds, sizes bytes, paths absolute; empty text and None mean "not wanted"."""
+
+    id: str
+    root: str
+    bundle: str = ""
+    command: tuple[str, ...] = ()
+    runtime: str = "runc"
+    runtime_root: str = ""
+    runtime_args: tuple[str, ...] = ()
+    logs: tuple[LogSpec, ...] = ()
+    pid_file: str = ""
+    keeper_pid_file: str = ""
+    exit_file: str = ""
+    sync_fd: int | None = None
+    stdin: bool = False
+    stdin_once: bool = False
+    ring_size: int = DEFAULT_RING
+    rm: bool = False
+    timeout: float | None = None
+    exit_command: str = ""
+    exit_command_args: tuple[str, ...] = ()
+    oom_score_adj: int | None = None
+    drain_timeout: float = 2.0
+    linger: float = 1.0
+    create_timeout: float = 120.0
+    start: bool = False
+
+    @property
+    def directory(self) -> str:
+        """The container's state directory."""
+        return os.path.join(self.root, self.id)

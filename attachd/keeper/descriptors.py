@@ -1,0 +1,218 @@
+"""Where every descriptor of a shim is born. All are close-on-exec until the server inherits them."""
+
+import ctypes
+import fcntl
+import mmap
+import os
+import resource
+import socket
+from typing import NamedTuple
+
+from attachd.errors import UsageError
+from attachd.keeper import files
+from attachd.keeper.config import LogSpec
+from attachd.state.header import MAX_LOGS, Header, header_bytes
+from attachd.state.ring import index_capacity
+
+#: 1 MiB, the most an unprivileged process may ask for (proc(5), pipe-max-size). A bigger pipe
+#: means fewer wake-ups: the whole pipe is moved by one splice.
+PIPE_BYTES = 1 << 20
+
+#: conmon listens with 10; a burst of clients must not be refused while the server starts.
+BACKLOG = 128
+
+
+class Table(NamedTuple):
+    """The shim's own descriptors: what the keeper holds, and the server gets by name."""
+
+    directory: int  #: the state directory, with the lock on it
+    header: int  #: memfd: the words of state.header
+    ring: int  #: memfd: output; its position is the offset of the next byte
+    stdout: int  #: read end
+    stderr: int  #: read end
+    stdin: int  #: write end, or -1 when the container reads /dev/null
+    intake: int  #: memfd: stdin; size = accepted, position = delivered
+    listener: int  #: the socket that clients connect to
+    news: int  #: eventfd: keeper to server, "the header's words have changed"
+    orders: int  #: eventfd: server to keeper, the same
+    logs: tuple[int, ...]
+
+    def items(self) -> dict[str, int]:
+        """Return name -> descriptor, of those that exist."""
+        table: dict[str, int] = {k: v for k, v in self._asdict().items() if k != "logs"}
+        table |= {f"log{i}": fd for i, fd in enumerate(self.logs)}
+        return {name: fd for name, fd in table.items() if fd >= 0}
+
+
+class Ends(NamedTuple):
+    """The container's ends of its stdio; closed here as soon as the runtime has them."""
+
+    stdin: int
+    stdout: int
+    stderr: int
+
+
+class Libc:
+    """The two calls that Python lacks."""
+
+    PR_SET_CHILD_SUBREAPER = 36  #: prctl(2)
+    PUNCH_HOLE_KEEP_SIZE = 0x3  #: fallocate(2)
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        off_t = ctypes.c_int64
+        self._libc.fallocate64.argtypes = [ctypes.c_int, ctypes.c_int, off_t, off_t]
+
+    def become_subreaper(self) -> None:
+        """Have orphaned descendants re-parented to this process. Raises OSError."""
+        self._check(self._libc.prctl(self.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+    def punch(self, fd: int, start: int, end: int) -> None:
+        """Give [start, end) of a file back to the kernel; its size stays. Raises OSError."""
+        if end > start:
+            mode = self.PUNCH_HOLE_KEEP_SIZE
+            self._check(self._libc.fallocate64(fd, mode, start, end - start))
+
+    @staticmethod
+    def _check(result: int) -> None:
+        if result != 0:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error))
+
+
+def map_header(fd: int) -> Header:
+    """Return the header in a memfd; the mapping lives as long as the returned object."""
+    size = os.fstat(fd).st_size
+    return Header(memoryview(mmap.mmap(fd, size)).cast("Q"))
+
+
+def make_ring(ring_size: int) -> tuple[int, int]:
+    """Return the descriptors of a fresh ring and of its formatted header."""
+    _lift_file_size_limit()
+    records = index_capacity(ring_size)
+    header = os.memfd_create("attachd-header", os.MFD_CLOEXEC)
+    os.ftruncate(header, header_bytes(records))
+    map_header(header).format(ring_size, records)
+    return os.memfd_create("attachd-ring", os.MFD_CLOEXEC), header
+
+
+def make_stdio(stdin: bool) -> tuple[int, int, int, Ends]:
+    """Return our ends (stdin or -1, stdout, stderr) and the container's."""
+    out_read, out_write = _pipe()
+    err_read, err_write = _pipe()
+    for ours in (out_read, err_read):
+        os.set_blocking(ours, False)
+    if not stdin:
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        return -1, out_read, err_read, Ends(null, out_write, err_write)
+    in_read, in_write = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(in_write, False)
+    return in_write, out_read, err_read, Ends(in_read, out_write, err_write)
+
+
+def make_listener(directory: int) -> int:
+    """Bind ``attach.sock`` in the state directory, mode 0600, and listen.
+
+    Reached through /proc/self/fd, so the path may be longer than the 107 bytes of
+    sockaddr_un (unix(7)). The umask is set around bind, so that no moment is open to others.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(f"/proc/self/fd/{directory}/{files.SOCKET}")
+    finally:
+        os.umask(mask)
+    listener.listen(BACKLOG)
+    return listener.detach()
+
+
+def open_logs(specs: tuple[LogSpec, ...]) -> tuple[list[int], list[LogSpec], list[str]]:
+    """Open every log for appending, and lock it: two writers would cut each other's text.
+
+    Returns the descriptors, the specs with their start sizes, and the paths of files and
+    directories that were made. Raises UsageError; then nothing that was made is left.
+    """
+    fds: list[int] = []
+    opened: list[LogSpec] = []
+    made: list[str] = []
+    try:
+        if len(specs) > MAX_LOGS:
+            raise UsageError(f"{len(specs)} logs, the limit is {MAX_LOGS}")
+        for spec in specs:
+            made += _make_parents(os.path.dirname(spec.path))
+            fds.append(_open_log(spec.path, made))
+            opened.append(spec._replace(start=os.fstat(fds[-1]).st_size))
+    except UsageError:
+        for fd in fds:
+            os.close(fd)
+        unmake(made)
+        raise
+    return fds, opened, made
+
+
+def unmake(paths: list[str]) -> None:
+    """Remove files and (empty) directories that were made, the last one first."""
+    for path in reversed(paths):
+        try:
+            if os.path.isdir(path):
+                os.rmdir(path)
+            else:
+                os.unlink(path)
+        except OSError:
+            pass
+
+
+def _pipe() -> tuple[int, int]:
+    ends = os.pipe2(os.O_CLOEXEC)
+    try:
+        fcntl.fcntl(ends[0], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    except OSError:
+        pass  # the user's pipe quota is used up (pipe(7)): 64 KiB, or one page, works too
+    return ends
+
+
+def _lift_file_size_limit() -> None:
+    """The ring's position only grows: a limit on file sizes (setrlimit(2)) would end it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if hard != resource.RLIM_INFINITY:
+        raise UsageError(
+            f"the hard limit on file sizes is {hard} bytes (ulimit -H -f):"
+            " attachd counts all output in one file and needs it unlimited"
+        )
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
+def _make_parents(path: str) -> list[str]:
+    missing: list[str] = []
+    while path and not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    made: list[str] = []
+    for directory in reversed(missing):
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            unmake(made)
+            raise UsageError(f"cannot make {directory}: {error.strerror}") from None
+        made.append(directory)
+    return made
+
+
+def _open_log(path: str, made: list[str]) -> int:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    try:
+        try:
+            fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+            made.append(path)
+        except FileExistsError:
+            fd = os.open(path, flags)
+    except OSError as error:
+        raise UsageError(f"cannot write the log {path}: {error.strerror}") from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise UsageError(f"the log {path} is being written by another shim") from None
+    return fd

@@ -1,0 +1,90 @@
+"""Files that others read while we write: whole or not at all."""
+
+import json
+import os
+import shutil
+
+SOCKET = "attach.sock"
+STATE = "state.json"
+EXIT = "exit.json"
+PID = "container.pid"
+KEEPER_PID = "keeper.pid"
+SHIM_LOG = "shim.log"
+RUNTIME_LOG = "runtime.log"
+BUNDLE = "bundle"
+
+
+def write_whole(path: str, data: bytes, *, mode: int = 0o644, sync: bool = False) -> None:
+    """Put ``data`` at ``path`` by writing beside it and renaming.
+
+    With ``sync`` the file and its directory are on the disk when this returns. A reader sees
+    the old file or the new one. Raises OSError, and leaves nothing beside ``path`` then.
+    """
+    beside = f"{path}.{os.getpid()}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(beside, flags, mode)
+        try:
+            write_all(fd, data)
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(beside, path)
+    except OSError:
+        remove_file(beside)
+        raise
+    if sync:
+        _sync_directory(os.path.dirname(path))
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of ``data``; a short write goes on where it ended."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def write_json(path: str, value: object, *, sync: bool = False) -> None:
+    """``write_whole`` for a JSON value, readable by the owner alone."""
+    write_whole(path, json.dumps(value, indent=2).encode() + b"\n", mode=0o600, sync=sync)
+
+
+def write_number(path: str, number: int) -> None:
+    """``write_whole`` for a pid file: digits, no newline, as runc and conmon write it."""
+    write_whole(path, str(number).encode())
+
+
+def read_json(path: str) -> dict[str, object]:
+    """Return the map in a JSON file; raises OSError, or ValueError for anything else."""
+    with open(path, "rb") as file:
+        value = json.load(file)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is not a JSON object")
+    return value
+
+
+def remove_file(path: str) -> None:
+    """Remove a file if it is there; what cannot be removed is left."""
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+def empty_directory(path: str) -> None:
+    """Remove everything in a directory that is ours, and not the directory."""
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                remove_file(entry.path)
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

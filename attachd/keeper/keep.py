@@ -1,0 +1,324 @@
+"""The keeper: it brings the container up, then waits, reaps, and starts the server again.
+
+It holds every descriptor for the container's whole life and never touches its output. What it
+learns it writes into the header (`state.header`) and rings ``news``; what it is told it reads
+there when ``orders`` rings. A server that ends with status 0 has finished its work; any other
+end is a death, and a new server takes over where the kernel's positions say.
+"""
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+from typing import NamedTuple
+
+from attachd.errors import AttachdError, RuntimeFailed
+from attachd.keeper import descriptors, files, report
+from attachd.keeper.config import Config
+from attachd.keeper.processes import Runtime, clean_environment, spawn, start_time
+from attachd.keeper.runtime import Words, call, failure
+from attachd.state.header import Header
+
+#: A server that dies is started again at once; one that keeps dying waits longer each time.
+#: The container meanwhile blocks on a full pipe, which is better than dying of SIGPIPE.
+FIRST_DELAY = 0.05
+LAST_DELAY = 5.0
+
+#: A server that lived this long was healthy: the next delay is the first one again.
+HEALTHY_AFTER = 10.0
+
+#: runc delete and start are quick or stuck.
+CALL_LIMIT = 60.0
+
+
+class Shim(NamedTuple):
+    """All there is at the moment of the fork."""
+
+    config: Config
+    table: descriptors.Table
+    ends: descriptors.Ends
+    stream_id: str
+    made: tuple[str, ...]  #: log files and directories that we created
+
+    @property
+    def runtime(self) -> Runtime:
+        """How the runtime is called, with its log where we read the reason of a failure."""
+        log = os.path.join(self.config.directory, files.RUNTIME_LOG)
+        options = ("--log", log, "--log-format", "json", *self.config.runtime_args)
+        return Runtime(self.config.runtime, self.config.runtime_root, options)
+
+
+def keep(shim: Shim, report_fd: int) -> None:
+    """Live as the keeper of one container; return when its server has finished.
+
+    A failed creation is undone and reported. Never raises for what a container, a client or
+    the server does.
+    """
+    environment = clean_environment(os.environ)
+    header = descriptors.map_header(shim.table.header)
+    descriptors.Libc().become_subreaper()
+    bell = _hear_signals(header)
+    server = Server(shim.table, environment)
+    server.start()
+    try:
+        _bring_up(shim, header, environment)
+    except AttachdError as error:
+        server.stop()
+        _undo(shim, header, environment)
+        report.send(report_fd, report.of_error(error))
+        return
+    report.send(report_fd, report.of_pid(header.pid))
+    os.eventfd_write(shim.table.news, 1)
+    _lower_oom_score(shim.config.oom_score_adj)
+    _watch(shim.table, header, server, bell)
+
+
+def _hear_signals(header: Header) -> int:
+    """Turn SIGCHLD into a readable descriptor, pass SIGTERM on, ignore the terminal's signals."""
+    read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def pass_on(number: int, _frame: object) -> None:
+        if header.pid and not header.exit_code:
+            os.kill(header.pid, number)
+
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGTERM, pass_on)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    return read
+
+
+class Server:
+    """The server process: started with every descriptor by name, and again when it dies."""
+
+    def __init__(self, table: descriptors.Table, environment: dict[str, str]) -> None:
+        package_parent = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+        self._environment = environment | {"PYTHONPATH": package_parent}
+        self._table = table
+        self._delay = FIRST_DELAY
+        self._born = 0.0
+        self.pid = 0
+
+    def start(self) -> None:
+        """Start it; the table goes along as ``name=descriptor`` arguments."""
+        names = self._table.items()
+        argv = [sys.executable, "-s", "-P", "-m", "attachd.live"]
+        argv += [f"{name}={fd}" for name, fd in names.items()]
+        self._born = time.monotonic()
+        self.pid = spawn(argv, self._environment, (0, 1, 2), tuple(names.values()))
+
+    def delay_after_death(self) -> float:
+        """Return how long to wait before the next start."""
+        if time.monotonic() - self._born > HEALTHY_AFTER:
+            self._delay = FIRST_DELAY
+        delay, self._delay = self._delay, min(self._delay * 2, LAST_DELAY)
+        return delay
+
+    def forget_stdin(self) -> descriptors.Table:
+        """Have the next server begin without the container's stdin; return the new table."""
+        self._table = self._table._replace(stdin=-1)
+        return self._table
+
+    def stop(self) -> None:
+        """Kill it and wait for its end."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+
+def _bring_up(shim: Shim, header: Header, environment: dict[str, str]) -> None:
+    """Create, note, and for ``run`` start the container; raises AttachdError or RuntimeFailed."""
+    config = shim.config
+    _write_state(shim, header, "creating")
+    pid_file = os.path.join(config.directory, files.PID)
+    words = ("create", "--bundle", config.bundle, "--pid-file", pid_file, config.id)
+    heard = Words(shim.table.stderr)
+    try:
+        _ask(shim, "create", words, environment, tuple(shim.ends), heard)
+    finally:
+        for fd in shim.ends:
+            os.close(fd)
+    with open(pid_file, encoding="ascii") as file:
+        header.pid = int(file.read())
+    _write_files(shim, header, "created")
+    if config.start:
+        start(shim, header, environment)
+        _write_state(shim, header, "running")
+    header.created = 1
+
+
+def start(shim: Shim, header: Header, environment: dict[str, str]) -> None:
+    """Run ``runc start``; raises RuntimeFailed."""
+    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        words = ("start", shim.config.id)
+        _ask(shim, "start", words, environment, (0, 1, write), Words(read))
+    finally:
+        os.close(read)
+        os.close(write)
+    header.started = time.time_ns()
+
+
+def _ask(
+    shim: Shim,
+    verb: str,
+    words: tuple[str, ...],
+    environment: dict[str, str],
+    stdio: tuple[int, int, int],
+    heard: Words,
+) -> None:
+    argv = shim.runtime.command(*words)
+    status = call(argv, environment, stdio, heard, shim.config.create_timeout)
+    if status != 0:
+        log = os.path.join(shim.config.directory, files.RUNTIME_LOG)
+        raise failure(verb, status, heard.text, log)
+
+
+def _write_files(shim: Shim, header: Header, phase: str) -> None:
+    """Write state.json and the pid files that were asked for; raises AttachdError."""
+    config = shim.config
+    try:
+        _write_state(shim, header, phase)
+        files.write_number(os.path.join(config.directory, files.KEEPER_PID), os.getpid())
+        if config.keeper_pid_file:
+            files.write_number(config.keeper_pid_file, os.getpid())
+        if config.pid_file:
+            files.write_number(config.pid_file, header.pid)
+    except OSError as error:
+        raise AttachdError(f"cannot write {error.filename}: {error.strerror}") from None
+
+
+def _write_state(shim: Shim, header: Header, phase: str) -> None:
+    config = shim.config
+    logs = [spec._asdict() for spec in config.logs]
+    state = {
+        "schema": 1,
+        "id": config.id,
+        "stream_id": shim.stream_id,
+        "phase": phase,
+        "pid": header.pid or None,
+        "pid_start": start_time(header.pid) if header.pid else None,
+        "keeper_pid": os.getpid(),
+        "keeper_start": start_time(os.getpid()),
+        "bundle": config.bundle,
+        "runtime": list(shim.runtime.command()),
+        "cgroups": _cgroups(header.pid),
+        "logs": logs,
+        "made": list(shim.made),
+        "deleted": False,
+        "config": config._asdict() | {"logs": logs},
+    }
+    files.write_json(os.path.join(config.directory, files.STATE), state)
+
+
+def _cgroups(pid: int) -> list[str]:
+    """Return the lines of /proc/PID/cgroup: where to look for OOM kills when it has ended."""
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
+
+
+def _undo(shim: Shim, header: Header, environment: dict[str, str]) -> None:
+    """Leave nothing of a failed creation: container, files, directory, log."""
+    config = shim.config
+    if _is_ours(shim, environment):
+        _quietly(shim, environment, "delete", "--force", config.id)
+    _reap_all(header)
+    for path in (config.keeper_pid_file, config.pid_file):
+        if path:
+            files.remove_file(path)
+    descriptors.unmake(list(shim.made))
+    files.empty_directory(config.directory)
+    descriptors.unmake([config.directory])
+
+
+def _is_ours(shim: Shim, environment: dict[str, str]) -> bool:
+    """Ask the runtime: the id may be another's, and that is why creation failed."""
+    try:
+        state = json.loads(_quietly(shim, environment, "state", shim.config.id))
+    except ValueError:
+        return False
+    return isinstance(state, dict) and state.get("bundle") == shim.config.bundle
+
+
+def _quietly(shim: Shim, environment: dict[str, str], *words: str) -> str:
+    """Call the runtime, whatever comes of it; return its stdout."""
+    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    heard = Words(read)
+    try:
+        call(shim.runtime.command(*words), environment, (0, write, 1), heard, CALL_LIMIT)
+    except RuntimeFailed:
+        pass
+    finally:
+        os.close(read)
+        os.close(write)
+    return heard.text
+
+
+def _lower_oom_score(adjustment: int | None) -> None:
+    """Adjust our own score, after the container was made so that it does not inherit it.
+
+    Going below the current value needs CAP_SYS_RESOURCE (proc(5)); a refusal is normal.
+    """
+    if adjustment is None:
+        return
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(str(adjustment))
+    except OSError:
+        pass
+
+
+def _watch(table: descriptors.Table, header: Header, server: Server, bell: int) -> None:
+    """Wait for deaths and orders until the server has finished."""
+    poller = select.poll()
+    poller.register(bell, select.POLLIN)
+    poller.register(table.orders, select.POLLIN)
+    stdin = table.stdin
+    restart_at: float | None = None
+    while True:
+        wait = None if restart_at is None else max(0.0, restart_at - time.monotonic()) * 1000
+        for fd, _ in poller.poll(wait):
+            os.read(fd, 4096)
+        if header.stdin_closed and stdin >= 0:
+            os.close(stdin)
+            stdin = -1
+            table = server.forget_stdin()
+        status = _reap_all(header, table.news, server.pid)
+        if status == 0:
+            return
+        if status is not None:
+            restart_at = time.monotonic() + server.delay_after_death()
+        if restart_at is not None and time.monotonic() >= restart_at:
+            restart_at = None
+            header.restarts += 1
+            server.start()
+
+
+def _reap_all(header: Header, news: int = -1, server: int = 0) -> int | None:
+    """Reap every dead child; return the server's wait status when it was among them.
+
+    The container's end is in the header before its zombie is gone, so that no death of ours in
+    between can lose it.
+    """
+    found: int | None = None
+    while True:
+        try:
+            dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return found
+        if dead is None:
+            return found
+        if dead.si_pid == header.pid and not header.exit_code:
+            header.exit_time = time.time_ns()
+            header.exit_status = dead.si_status
+            header.exit_code = dead.si_code
+            if news >= 0:
+                os.eventfd_write(news, 1)
+        _, status = os.waitpid(dead.si_pid, 0)
+        if dead.si_pid == server:
+            found = status

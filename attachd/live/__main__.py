@@ -1,0 +1,54 @@
+"""The server process: ``python -m attachd.live name=descriptor …``, started by the keeper alone."""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+
+import trio
+
+from attachd.keeper import files
+from attachd.keeper.descriptors import Table, map_header
+from attachd.live.settings import Settings
+from attachd.live.shim import Shim
+from attachd.state.header import Header
+
+
+def read_table(words: list[str]) -> Table:
+    """Return the table that the keeper passed as ``name=descriptor`` words."""
+    named = {name: int(fd) for name, _, fd in (word.partition("=") for word in words)}
+    for fd in named.values():
+        os.set_inheritable(fd, False)
+    logs = sorted(name for name in named if name.startswith("log"))
+    fds = tuple(named.pop(name) for name in logs)
+    return Table(**({"stdin": -1} | named), logs=fds)
+
+
+async def serve(table: Table) -> None:
+    """Wait until the container was created, then be its shim until the end."""
+    header = map_header(table.header)
+    if not header.known:
+        raise SystemExit("this header was made by another version of attachd")
+    await _wait_created(header, table.news)
+    state = files.read_json(f"/proc/self/fd/{table.directory}/{files.STATE}")
+    await Shim(table, header, Settings.of_state(state)).run()
+
+
+async def _wait_created(header: Header, news: int) -> None:
+    while not header.created:
+        await trio.lowlevel.wait_readable(news)
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(news)
+
+
+def main() -> None:
+    """Serve; the exit status 0 tells the keeper that the work is finished."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    trio.run(serve, read_table(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

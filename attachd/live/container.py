@@ -1,0 +1,161 @@
+"""The container as the server sees it: its phase, how it is started and signalled, how it ends."""
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import time
+
+import trio
+
+from attachd.errors import LifecycleError, Refused, RuntimeFailed
+from attachd.keeper import files
+from attachd.keeper.processes import clean_environment
+from attachd.keeper.runtime import failure
+from attachd.live.pidfd import exit_of
+from attachd.live.settings import Settings
+from attachd.state.exitrecord import CLD_UNKNOWN
+from attachd.state.header import Header
+from attachd.state.lifecycle import Phase, Step, advance, phase_of
+
+#: How long the keeper may take to note the end of a container that is seen to be gone.
+KEEPER_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class Container:
+    """Requests, and waits for what happens. The keeper's words in the header are the truth."""
+
+    def __init__(self, header: Header, directory: str, settings: Settings, news: int) -> None:
+        self._header = header
+        self._directory = directory
+        self._settings = settings
+        self._news = news
+        self._changed = trio.lowlevel.ParkingLot()
+        self._starting = False
+        self._pidfd = self._open_pidfd()
+
+    @property
+    def phase(self) -> Phase:
+        """Where the container is in its life."""
+        header = self._header
+        return phase_of(header.created, header.started, header.exit_code)
+
+    async def wait_exit(self) -> None:
+        """Return when the container's end is in the header."""
+        while not self._header.exit_code:
+            await self._changed.park()
+
+    async def hear_news(self) -> None:
+        """Wake those who wait whenever the keeper has written something. Ends when cancelled."""
+        while True:
+            await trio.lowlevel.wait_readable(self._news)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._news)
+            self._changed.unpark_all()
+
+    async def watch_keeper(self) -> None:
+        """See the container go even when no keeper is there to tell; then return."""
+        if self._pidfd < 0:
+            return
+        await trio.lowlevel.wait_readable(self._pidfd)
+        with trio.move_on_after(KEEPER_SECONDS):
+            while os.getppid() == self._settings.keeper_pid and not self._header.exit_code:
+                await trio.sleep(0.05)
+        if not self._header.exit_code:
+            code, status = exit_of(self._pidfd) or (CLD_UNKNOWN, 0)
+            self._header.exit_time = time.time_ns()
+            self._header.exit_status = status
+            self._header.exit_code = code
+            self._changed.unpark_all()
+
+    async def enforce_timeout(self) -> None:
+        """Kill the container when its time is over. Returns then, or when it has no limit."""
+        limit = self._settings.timeout
+        if limit is None:
+            return
+        while not self._header.started:
+            await self._changed.park()
+        await trio.sleep(max(0.0, limit - (time.time_ns() - self._header.started) / 1e9))
+        if not self._header.exit_code:
+            self._header.timed_out = 1
+            with contextlib.suppress(LifecycleError):
+                self.signal(signal.SIGKILL)
+
+    async def start(self) -> None:
+        """Run ``runc start``. Raises LifecycleError or RuntimeFailed."""
+        advance(self.phase, Step.START)
+        if self._starting:
+            raise LifecycleError("the container is being started")
+        self._starting = True
+        try:
+            await self.call_runtime("start", self._settings.id)
+            self._note_start()
+        finally:
+            self._starting = False
+
+    async def find_start(self) -> None:
+        """Ask the runtime whether a start was under way when the server before us died."""
+        if self.phase is Phase.CREATED:
+            with contextlib.suppress(RuntimeFailed, ValueError):
+                told = json.loads(await self.call_runtime("state", self._settings.id))
+                if told["status"] == "running":
+                    self._note_start()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the container's init.
+
+        Raises LifecycleError when it has ended, Refused for what is not a signal.
+        """
+        if self._pidfd < 0 or self.phase is Phase.STOPPED:
+            raise LifecycleError("cannot signal a container that is stopped")
+        try:
+            signal.pidfd_send_signal(self._pidfd, number)
+        except ProcessLookupError:
+            raise LifecycleError("cannot signal a container that is stopped") from None
+        except (OSError, ValueError, OverflowError) as error:
+            raise Refused("bad_request", f"signal {number}: {error}") from None
+
+    async def call_runtime(self, *words: str) -> bytes:
+        """Call the runtime and return its stdout; raises RuntimeFailed with its own words."""
+        done = await trio.run_process(
+            [*self._settings.runtime, *words],
+            check=False,
+            capture_stdout=True,
+            capture_stderr=True,
+            env=clean_environment(os.environ),
+        )
+        if done.returncode != 0:
+            log = os.path.join(self._directory, files.RUNTIME_LOG)
+            status = done.returncode if done.returncode > 0 else 128 - done.returncode
+            raise failure(words[0], status, done.stderr.decode(errors="replace"), log)
+        return bytes(done.stdout)
+
+    def write_phase(self, *, deleted: bool = False) -> None:
+        """Bring state.json up to date; when its directory is gone, nothing is made again."""
+        path = os.path.join(self._directory, files.STATE)
+        with contextlib.suppress(OSError, ValueError):
+            state = files.read_json(path) | {"phase": self.phase.value, "deleted": deleted}
+            files.write_json(path, state)
+
+    def _note_start(self) -> None:
+        self._header.started = time.time_ns()
+        self._changed.unpark_all()
+        self.write_phase()
+
+    def _open_pidfd(self) -> int:
+        """Return a pidfd of the container's init, or -1 when it was reaped.
+
+        The keeper notes the end before it reaps: nothing noted after the call means that the
+        pid was still the container's own when it was opened.
+        """
+        try:
+            pidfd = os.pidfd_open(self._header.pid)
+        except OSError:
+            return -1
+        if self._header.exit_code:
+            os.close(pidfd)
+            return -1
+        return pidfd

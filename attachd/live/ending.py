@@ -1,0 +1,90 @@
+"""The end, in order: the last bytes, the record on the disk, the clean-up. Each step repeatable."""
+
+import contextlib
+import logging
+import os
+
+import trio
+
+from attachd.errors import RuntimeFailed
+from attachd.keeper import files
+from attachd.keeper.processes import clean_environment
+from attachd.live.cgroup import oom_kills
+from attachd.live.container import Container
+from attachd.live.feed import Feed
+from attachd.live.logfile import LogFile
+from attachd.live.settings import Settings
+from attachd.state.exitrecord import Ending, exit_record, to_json
+from attachd.state.header import Header
+from attachd.state.ring import STREAM_NAMES, STREAMS
+
+_log = logging.getLogger(__name__)
+
+
+async def drain(feed: Feed, pumps: trio.CancelScope, limit: float) -> bool:
+    """Wait for the last bytes of an ended container; return False when ``limit`` seconds passed.
+
+    A grandchild can keep a pipe open for as long as it likes; then the pumps are stopped.
+    """
+    bell = feed.subscribe()
+    with trio.move_on_after(limit):
+        while not feed.ended:
+            await bell.wait()
+    feed.unsubscribe(bell)
+    drained = feed.ended
+    pumps.cancel()
+    for stream in STREAMS:
+        feed.end_stream(stream)
+    return drained
+
+
+def write_record(
+    header: Header,
+    feed: Feed,
+    logs: list[LogFile],
+    settings: Settings,
+    directory: str,
+    drained: bool,
+) -> None:
+    """Put the exit record where readers look for it, whole and on the disk, exactly once."""
+    if header.ended:
+        return
+    index = feed.index
+    ending = Ending(
+        code=header.exit_code,
+        status=header.exit_status,
+        finished=header.exit_time,
+        started=header.started,
+        oom_kills=oom_kills(settings.cgroups),
+        timed_out=bool(header.timed_out),
+        drained=drained,
+        streams={STREAM_NAMES[stream]: index.bytes_of(stream) for stream in STREAMS},
+        log_offset=min((log.offset for log in logs), default=index.newest),
+        restarts=header.restarts,
+    )
+    record = exit_record(settings.id, settings.stream_id, ending)
+    for path in (os.path.join(directory, files.EXIT), settings.exit_file):
+        if path:
+            _write(path, to_json(record))
+    header.ended = 1
+
+
+def _write(path: str, data: bytes) -> None:
+    try:
+        files.write_whole(path, data, sync=True)
+    except OSError as error:
+        _log.error("cannot write %s: %s", path, error)
+
+
+async def clean_up(container: Container, settings: Settings) -> None:
+    """Delete from the runtime and run the exit command, where they were asked for."""
+    if settings.rm:
+        with contextlib.suppress(RuntimeFailed):
+            await container.call_runtime("delete", "--force", settings.id)
+            container.write_phase(deleted=True)
+    if settings.exit_command:
+        try:
+            environment = clean_environment(os.environ)
+            await trio.run_process(settings.exit_command, check=False, env=environment)
+        except OSError as error:
+            _log.error("cannot run the exit command %s: %s", settings.exit_command[0], error)

@@ -1,0 +1,124 @@
+"""The feed: the ring, and a way to wait for it to grow. The one object that all tasks share."""
+
+import os
+
+import trio
+
+from attachd.keeper.descriptors import Libc
+from attachd.state.header import Header
+from attachd.state.ring import STREAMS, Index
+
+#: Old output is given back to the kernel in pieces of this size: rare enough to cost nothing,
+#: small against the ring.
+PUNCH_GRAIN = 256 * 1024
+
+
+class Bell:
+    """Wakes one task; a ring while nobody waits is kept, several rings are one."""
+
+    def __init__(self) -> None:
+        self._lot = trio.lowlevel.ParkingLot()
+        self._rung = False
+
+    def ring(self) -> None:
+        """Wake the waiter, now or when it comes."""
+        self._rung = True
+        self._lot.unpark_all()
+
+    async def wait(self) -> None:
+        """Return when rung since the last return. On cancel: the ring is kept."""
+        if self._rung:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._lot.park()
+        self._rung = False
+
+
+class Feed:
+    """Output as it arrives. Pumps call ``arrived``; consumers hold a cursor and a bell.
+
+    ``low_water`` is kept up to date by the logs: nothing from there on is overwritten.
+    """
+
+    def __init__(self, ring: int, header: Header) -> None:
+        self.ring = ring
+        self.index = Index(header, os.lseek(ring, 0, os.SEEK_CUR))
+        self.low_waters: dict[int, int] = {}
+        self.room_bell = Bell()
+        self.ends: dict[int, int] = {}  #: stream -> newest offset when it ended
+        self.record: dict[str, object] | None = None  #: the exit record, once it is on disk
+        self._bells: set[Bell] = set()
+        self._libc = Libc()
+        self._grain = min(PUNCH_GRAIN, header.ring_size)
+        self._libc.punch(ring, 0, header.oldest)  # a death between note and punch: repeat
+
+    @property
+    def low_water(self) -> int:
+        """The first offset that some log still needs."""
+        return min(self.low_waters.values(), default=self.index.newest)
+
+    @property
+    def ended(self) -> bool:
+        """True when no more output will come."""
+        return len(self.ends) == len(STREAMS)
+
+    def subscribe(self) -> Bell:
+        """Return a bell that rings whenever something here has changed."""
+        bell = Bell()
+        self._bells.add(bell)
+        return bell
+
+    def unsubscribe(self, bell: Bell) -> None:
+        """Stop ringing it."""
+        self._bells.discard(bell)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return the bytes [start, end), which must be neither too old nor yet to come."""
+        return os.pread(self.ring, end - start, start)
+
+    def find_tail(self, lines: int) -> int:
+        """Return the offset where the last ``lines`` lines begin, over both streams.
+
+        A line without its end counts; fewer lines give the oldest offset that is held.
+        """
+        end, oldest = self.index.newest, self.index.oldest
+        if lines == 0:
+            return end
+        wanted = lines + (end > oldest and self.read(end - 1, end) == b"\n")
+        while end > oldest:
+            start = max(oldest, end - PUNCH_GRAIN)
+            data = self.read(start, end)
+            at = len(data)
+            while wanted and (at := data.rfind(b"\n", 0, at)) >= 0:
+                wanted -= 1
+                if not wanted:
+                    return start + at + 1
+            end = start
+        return oldest
+
+    def room(self) -> int:
+        """Return how many bytes may arrive now."""
+        return self.index.room(self.low_water)
+
+    def arrived(self, count: int) -> None:
+        """Commit the mark after a splice, tell everybody, and forget what is too old."""
+        self.index.advance(count)
+        old = self.index.forget(self.low_water, self._grain)
+        if old:
+            self._libc.punch(self.ring, *old)
+        self.announce()
+
+    def end_stream(self, stream: int) -> None:
+        """Note that a stream has ended."""
+        self.ends.setdefault(stream, self.index.newest)
+        self.announce()
+
+    def finish(self, record: dict[str, object]) -> None:
+        """Publish the exit record: it comes after every byte."""
+        self.record = record
+        self.announce()
+
+    def announce(self) -> None:
+        """Ring every bell."""
+        for bell in self._bells:
+            bell.ring()

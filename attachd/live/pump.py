@@ -1,0 +1,35 @@
+"""The pump: moves one stream from the container's pipe into the ring, and never holds a byte."""
+
+import os
+import time
+
+import trio
+
+from attachd.live.feed import Feed
+
+#: The most that one splice moves, so that stdout and stderr take turns.
+STEP_BYTES = 256 * 1024
+
+
+async def pump(feed: Feed, fd: int, stream: int) -> None:
+    """Move ``stream`` until its pipe ends; then note the end and return.
+
+    On cancel: whatever has been moved is noted; the rest is still in the pipe.
+    """
+    while True:
+        await trio.lowlevel.wait_readable(fd)
+        room = feed.room()
+        if room == 0:
+            await feed.room_bell.wait()
+            continue
+        # No checkpoint from here to `arrived`: the mark is for these bytes.
+        feed.index.mark(stream, time.time_ns())
+        try:
+            flags = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
+            count = os.splice(fd, feed.ring, min(room, STEP_BYTES), flags=flags)
+        except BlockingIOError:
+            continue
+        if count == 0:
+            feed.end_stream(stream)
+            return
+        feed.arrived(count)

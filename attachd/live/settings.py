@@ -1,0 +1,68 @@
+"""What the server must know of the caller's wishes, read back from state.json."""
+
+import attrs
+
+from attachd.keeper.config import LogSpec
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """The part of the Config that outlives birth. Seconds, absolute paths, "" for none."""
+
+    id: str
+    stream_id: str
+    keeper_pid: int
+    runtime: list[str]  #: argv of a runtime call, to be followed by the verb
+    cgroups: list[str]  #: lines of /proc/PID/cgroup
+    logs: list[LogSpec]
+    exit_file: str
+    stdin_once: bool
+    rm: bool
+    timeout: float | None
+    exit_command: list[str]
+    drain_timeout: float
+    linger: float
+
+    @classmethod
+    def of_state(cls, state: dict[str, object]) -> "Settings":
+        """Return the settings in state.json; raises KeyError or TypeError for a foreign file."""
+        config = _map(state["config"])
+        command = config["exit_command"]
+        arguments = _texts(config["exit_command_args"])
+        timeout = config["timeout"]
+        return cls(
+            id=str(state["id"]),
+            stream_id=str(state["stream_id"]),
+            keeper_pid=int(str(state["keeper_pid"])),
+            runtime=_texts(state["runtime"]),
+            cgroups=_texts(state["cgroups"]),
+            logs=[_log(entry) for entry in _list(state["logs"])],
+            exit_file=str(config["exit_file"]),
+            stdin_once=bool(config["stdin_once"]),
+            rm=bool(config["rm"]),
+            timeout=None if timeout is None else float(str(timeout)),
+            exit_command=[str(command), *arguments] if command else [],
+            drain_timeout=float(str(config["drain_timeout"])),
+            linger=float(str(config["linger"])),
+        )
+
+
+def _map(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r:.80} is not a map")
+    return value
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r:.80} is not a list")
+    return value
+
+
+def _texts(value: object) -> list[str]:
+    return [str(entry) for entry in _list(value)]
+
+
+def _log(value: object) -> LogSpec:
+    entry = _map(value)
+    return LogSpec(str(entry["format"]), str(entry["path"]), int(str(entry["start"])))

@@ -1,0 +1,157 @@
+"""The shim: what one container's server is made of, who runs when, and when it may go."""
+
+import contextlib
+import os
+import socket
+
+import trio
+
+from attachd.errors import LifecycleError
+from attachd.keeper import files
+from attachd.keeper.descriptors import Table
+from attachd.live.connection import Connection
+from attachd.live.container import Container
+from attachd.live.ending import clean_up, drain, write_record
+from attachd.live.feed import Bell, Feed
+from attachd.live.logfile import LogFile
+from attachd.live.pump import pump
+from attachd.live.settings import Settings
+from attachd.live.stdin import Stdin
+from attachd.state.header import Header
+from attachd.state.ring import STDERR, STDOUT, STREAM_NAMES, STREAMS
+
+#: Clients that still read old output when the container has ended get this long for the rest.
+LAST_CALL_SECONDS = 30.0
+
+#: A goodbye is small: a client that does not take it in this time is cut off.
+GOODBYE_SECONDS = 1.0
+
+
+class Shim:
+    """The conductor: owns the nursery and everything in it. Clients ask it for what they want."""
+
+    def __init__(self, table: Table, header: Header, settings: Settings) -> None:
+        self.settings = settings
+        self.feed = Feed(table.ring, header)
+        self.stdin = Stdin(
+            header, table.stdin, table.intake, table.orders, settings.stdin_once
+        )
+        self._table = table
+        self._header = header
+        self._directory = os.readlink(f"/proc/self/fd/{table.directory}")
+        self.container = Container(header, self._directory, settings, table.news)
+        self._logs = [
+            LogFile(number, self.feed, fd, spec.format, spec.start, header.log(number))
+            for number, (fd, spec) in enumerate(zip(table.logs, settings.logs, strict=True))
+        ]
+        self._connections: set[Connection] = set()
+        self._released = Bell()
+        self._gone = Bell()
+
+    async def run(self) -> None:
+        """Serve until the container has ended and its clients know; then remove the socket."""
+        async with trio.open_nursery() as nursery:
+            await self.container.find_start()
+            nursery.start_soon(self._accept_clients, nursery)
+            nursery.start_soon(self.stdin.run)
+            nursery.start_soon(self.container.hear_news)
+            nursery.start_soon(self.container.watch_keeper)
+            nursery.start_soon(self.container.enforce_timeout)
+            await self._follow()
+            await self._linger()
+            nursery.cancel_scope.cancel()
+        with contextlib.suppress(OSError):
+            os.unlink(files.SOCKET, dir_fd=self._table.directory)
+
+    async def _follow(self) -> None:
+        """Pump and log until the container has ended; write down how, and tell everybody."""
+        settings, table = self.settings, self._table
+        async with trio.open_nursery() as logs:
+            for log in self._logs:
+                logs.start_soon(log.run)
+            async with trio.open_nursery() as pumps:
+                pumps.start_soon(pump, self.feed, table.stdout, STDOUT)
+                pumps.start_soon(pump, self.feed, table.stderr, STDERR)
+                await self.container.wait_exit()
+                limit = settings.drain_timeout
+                drained = await drain(self.feed, pumps.cancel_scope, limit)
+        write_record(
+            self._header, self.feed, self._logs, settings, self._directory, drained
+        )
+        self.container.write_phase()
+        self.feed.finish(files.read_json(os.path.join(self._directory, files.EXIT)))
+        await clean_up(self.container, settings)
+
+    # What clients ask for
+
+    def release(self) -> None:
+        """Let the shim of an ended container go at once. Raises LifecycleError."""
+        if self.feed.record is None:
+            phase = self.container.phase.value
+            raise LifecycleError(f"cannot release a container that is {phase}")
+        self._released.ring()
+
+    def report(self) -> dict[str, object]:
+        """Return the shim's counters, and each client's."""
+        index, header = self.feed.index, self._header
+        logs = zip(self.settings.logs, self._logs, strict=True)
+        return {
+            "id": self.settings.id,
+            "phase": self.container.phase.value,
+            "pid": header.pid,
+            "keeper_pid": os.getppid(),
+            "server_pid": os.getpid(),
+            "restarts": header.restarts,
+            "oldest": index.oldest,
+            "newest": index.newest,
+            "ring_size": header.ring_size,
+            "bytes": {STREAM_NAMES[stream]: index.bytes_of(stream) for stream in STREAMS},
+            "logs": [
+                {
+                    "format": spec.format,
+                    "path": spec.path,
+                    "offset": log.offset,
+                    "dropped": log.dropped,
+                }
+                for spec, log in logs
+            ],
+            "stdin": self.stdin.counters,
+            "clients": [connection.counters for connection in self._connections],
+        }
+
+    # Connections
+
+    async def _accept_clients(self, nursery: trio.Nursery) -> None:
+        """Serve whoever connects. Ends when cancelled."""
+        accepted = trio.socket.fromfd(
+            self._table.listener, socket.AF_UNIX, socket.SOCK_STREAM
+        )
+        listener = trio.SocketListener(accepted)
+        await trio.serve_listeners(self._serve, [listener], handler_nursery=nursery)
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        connection = Connection(stream, self)
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+            self._gone.ring()
+
+    async def _linger(self) -> None:
+        """Return when the end was told: after the linger time, and after the last reader."""
+        with trio.move_on_after(self.settings.linger):
+            await self._released.wait()
+        with trio.move_on_after(LAST_CALL_SECONDS):
+            while any(connection.behind for connection in self._connections):
+                await self._wait_moved()
+        for connection in self._connections:
+            connection.say_goodbye("ended", "the container has ended and its shim goes")
+        with trio.move_on_after(GOODBYE_SECONDS):
+            while self._connections:
+                await self._gone.wait()
+
+    async def _wait_moved(self) -> None:
+        """Return when a connection has ended or a moment has passed."""
+        with trio.move_on_after(0.05):
+            await self._gone.wait()

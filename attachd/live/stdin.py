@@ -1,0 +1,228 @@
+"""stdin: accepted into a file, delivered by splice, acknowledged when the container has it.
+
+The mirror image of the pump: the file's size is what was accepted, its kernel position what was
+delivered; `state.intake` says whose bytes they are. A container that does not read makes the
+file fill up to a limit, then the queue before it; nobody but the writers ever waits.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import trio
+
+from attachd.errors import Refused, RemoteProtocolError
+from attachd.keeper.descriptors import Libc
+from attachd.live.feed import Bell
+from attachd.state.header import Header
+from attachd.state.intake import Intake
+
+#: How much may wait in the file, accepted and not delivered.
+FILE_BYTES = 1 << 20
+
+#: How far one writer may be ahead of its acknowledgement; what does not fit in the file waits
+#: in the queue. 512 KiB keep a pipe busy however slow the acknowledgements travel.
+WINDOW = 512 * 1024
+
+#: A limit on the queue as a whole, against writers that come, send and go.
+QUEUE_BYTES = 16 << 20
+
+PUNCH_GRAIN = 64 * 1024
+
+#: Called with (own offset delivered, eof) for each acknowledgement of one writer.
+Listener = Callable[[int, bool], None]
+
+
+class _Queued(NamedTuple):
+    key: bytes
+    data: bytes  #: empty: the end of stdin
+
+
+class _Accepted(NamedTuple):
+    key: bytes
+    own_end: int
+    file_end: int
+
+
+class Stdin:
+    """The container's stdin, or its absence (``fd`` -1)."""
+
+    def __init__(self, header: Header, fd: int, intake: int, orders: int, once: bool) -> None:
+        self.once = once
+        self._header = header
+        self._fd = fd
+        self._intake_fd = intake
+        self._orders = orders
+        self._append_fd = os.open(f"/proc/self/fd/{intake}", os.O_WRONLY | os.O_APPEND)
+        self._size = os.fstat(intake).st_size
+        self._delivered = os.lseek(intake, 0, os.SEEK_CUR)
+        self._intake = Intake(header, self._size)
+        self._queue: deque[_Queued] = deque()
+        self._queued_bytes = 0
+        self._unacked: deque[_Accepted] = deque()
+        self._listeners: dict[bytes, Listener] = {}
+        self._bell = Bell()
+        self._libc = Libc()
+
+    @property
+    def state(self) -> str:
+        """``open``, ``once`` (open until its first writer ends), or ``closed``."""
+        if self._fd < 0 or self._header.stdin_eof or self._header.stdin_closed:
+            return "closed"
+        return "once" if self.once else "open"
+
+    @property
+    def counters(self) -> dict[str, object]:
+        """Bytes accepted, delivered and queued, and the state."""
+        return {
+            "state": self.state,
+            "accepted": self._size,
+            "delivered": self._delivered,
+            "queued": self._queued_bytes,
+        }
+
+    def accepted(self, key: bytes) -> int:
+        """Return how many of this writer's own bytes need not be sent again."""
+        writer = self._intake.find(key)
+        queued = sum(len(entry.data) for entry in self._queue if entry.key == key)
+        return (writer.own if writer else 0) + queued
+
+    def subscribe(self, key: bytes, listener: Listener) -> None:
+        """Have a writer's acknowledgements told to ``listener``; tell what is known at once.
+
+        After a restart of the server the bytes accepted before count as delivered as soon as
+        the container has all of them.
+        """
+        self._listeners[key] = listener
+        writer = self._intake.find(key)
+        if writer is None:
+            return
+        if writer.end <= self._delivered:
+            listener(writer.own, self.state == "closed")
+        elif not any(entry.key == key for entry in self._unacked):
+            self._unacked.append(_Accepted(key, writer.own, writer.end))
+
+    def unsubscribe(self, key: bytes) -> None:
+        """Stop telling; what was offered is still delivered."""
+        self._listeners.pop(key, None)
+
+    def offer(self, key: bytes, offset: int, data: bytes) -> None:
+        """Take a writer's bytes; what was offered before is skipped.
+
+        Raises Refused when stdin is closed, RemoteProtocolError for a hole before ``offset`` or
+        a queue that is full.
+        """
+        fresh = self._fresh(key, offset, data)
+        if not fresh:
+            return
+        if self.state == "closed":
+            raise Refused("stdin_closed", "the container's stdin is closed")
+        if self._queued_bytes + len(fresh) > QUEUE_BYTES:
+            raise RemoteProtocolError("too much stdin is waiting")
+        self._enqueue(_Queued(key, fresh))
+
+    def offer_eof(self, key: bytes) -> None:
+        """Close stdin after everything that was offered so far, whoever offered it."""
+        if self.state != "closed":
+            self._enqueue(_Queued(key, b""))
+
+    async def run(self) -> None:
+        """Deliver until stdin is closed, here or by the container; then return.
+
+        On cancel: what was delivered is noted by the kernel, the rest stays in the file.
+        """
+        if self._fd < 0:
+            return
+        try:
+            while not self._at_end():
+                if self._delivered < self._size:
+                    await trio.lowlevel.wait_writable(self._fd)
+                    self._deliver()
+                else:
+                    await self._bell.wait()
+        except BrokenPipeError:
+            pass  # the container has closed its stdin, or is gone
+        self._close()
+
+    def _fresh(self, key: bytes, offset: int, data: bytes) -> bytes:
+        known = self.accepted(key)
+        if offset > known:
+            raise RemoteProtocolError(f"stdin at {offset}, but only {known} bytes came before")
+        return data[known - offset :]
+
+    def _enqueue(self, entry: _Queued) -> None:
+        self._queue.append(entry)
+        self._queued_bytes += len(entry.data)
+        self._accept()
+        self._bell.ring()
+
+    def _accept(self) -> None:
+        """Move from the queue into the file while it has room; an entry is never split."""
+        while self._queue and self._size - self._delivered < FILE_BYTES:
+            entry = self._queue.popleft()
+            self._queued_bytes -= len(entry.data)
+            if entry.data:
+                self._append(entry)
+            else:
+                self._header.stdin_eof = 1
+                self._tell_eof()
+
+    def _append(self, entry: _Queued) -> None:
+        self._intake.mark(entry.key, self._size)
+        rest = memoryview(entry.data)
+        while rest:
+            rest = rest[os.write(self._append_fd, rest) :]
+        self._size += len(entry.data)
+        self._intake.settle(self._size)
+        writer = self._intake.find(entry.key)
+        assert writer is not None
+        self._unacked.append(_Accepted(entry.key, writer.own, self._size))
+
+    def _deliver(self) -> None:
+        try:
+            flags = os.SPLICE_F_NONBLOCK
+            count = os.splice(
+                self._intake_fd, self._fd, self._size - self._delivered, flags=flags
+            )
+        except BlockingIOError:
+            return
+        self._delivered += count
+        self._punch()
+        self._accept()
+        self._acknowledge()
+
+    def _punch(self) -> None:
+        start = self._header.stdin_punched
+        end = self._delivered - self._delivered % PUNCH_GRAIN
+        if end > start:
+            self._libc.punch(self._intake_fd, start, end)
+            self._header.stdin_punched = end
+
+    def _acknowledge(self) -> None:
+        while self._unacked and self._unacked[0].file_end <= self._delivered:
+            entry = self._unacked.popleft()
+            listener = self._listeners.get(entry.key)
+            if listener:
+                listener(entry.own_end, self.state == "closed")
+
+    def _tell_eof(self) -> None:
+        for key, listener in list(self._listeners.items()):
+            writer = self._intake.find(key)
+            if writer is None or writer.end <= self._delivered:
+                listener(writer.own if writer else 0, True)
+
+    def _at_end(self) -> bool:
+        if self._header.stdin_closed:
+            return True
+        return bool(self._header.stdin_eof) and self._delivered >= self._size
+
+    def _close(self) -> None:
+        """Close our end and have the keeper close its own: only then does the container read EOF."""
+        os.close(self._fd)
+        self._fd = -1
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._header.stdin_closed = 1
+        os.eventfd_write(self._orders, 1)
+        self._tell_eof()

@@ -1,0 +1,156 @@
+"""The header: what must survive the server's death and is not a kernel position already.
+
+One memfd, mapped by keeper and server, seen as aligned 64-bit words. Two rules make it safe
+against ``kill -9`` at any instruction:
+
+1. One word is one store (CPython stores an item of a ``"Q"`` memoryview with one 8-byte move).
+   Words that belong together live in a *pair*: two slots and a word that says which one holds.
+   The idle slot is filled first, then the word is flipped.
+2. Each step can be repeated: whoever starts finds from kernel positions and these words what
+   was under way (``ring.Index.recover``, ``intake.Intake.recover``).
+
+Each word has one writer, named below. The layout is private to one running shim: keeper and
+server agree on it through VERSION, and nobody else reads it.
+"""
+
+from typing import overload
+
+#: "attachd" and a layout number; a successor that does not know it must not touch anything.
+MAGIC = int.from_bytes(b"attachd\0", "big")
+VERSION = 1
+
+#: How many log files may have a cursor of their own.
+MAX_LOGS = 4
+
+#: How many writers of stdin are remembered across a lost connection.
+MAX_WRITERS = 64
+
+#: cursor, file size, open start of stdout, open start of stderr
+LOG_WORDS = 4
+
+#: key high, key low, own bytes accepted, offset in the stdin file after its last byte
+WRITER_WORDS = 4
+
+#: slot, size of the stdin file before, own bytes before, key high, key low
+INTAKE_MARK_WORDS = 5
+
+#: offset, time, stream (1 or 2), bytes of stdout before it
+INDEX_WORDS = 4
+
+
+class Word:
+    """One aligned 64-bit word, read and stored whole."""
+
+    def __init__(self, at: int) -> None:
+        self._at = at
+
+    @overload
+    def __get__(self, header: None, owner: type) -> "Word": ...
+    @overload
+    def __get__(self, header: "Header", owner: type) -> int: ...
+    def __get__(self, header: "Header | None", owner: type) -> "Word | int":
+        return self if header is None else header.words[self._at]
+
+    def __set__(self, header: "Header", value: int) -> None:
+        header.words[self._at] = value
+
+
+class Pair:
+    """Words that change together: a which-word, then two slots of ``width`` words."""
+
+    def __init__(self, words: memoryview, at: int, width: int) -> None:
+        self._words = words
+        self._at = at
+        self._width = width
+
+    @staticmethod
+    def size(width: int) -> int:
+        """Return how many words a pair of ``width`` takes."""
+        return 1 + 2 * width
+
+    def read(self) -> tuple[int, ...]:
+        """Return the slot that holds."""
+        first = self._at + 1 + self._width * (self._words[self._at] & 1)
+        return tuple(self._words[first : first + self._width])
+
+    def store(self, *values: int) -> None:
+        """Fill the idle slot, then flip. A death in between leaves the old values."""
+        idle = 1 - (self._words[self._at] & 1)
+        first = self._at + 1 + self._width * idle
+        for i, value in enumerate(values):
+            self._words[first + i] = value
+        self._words[self._at] = idle
+
+
+_LOGS_AT = 64
+_MARK_AT = _LOGS_AT + MAX_LOGS * Pair.size(LOG_WORDS)
+_WRITERS_AT = _MARK_AT + Pair.size(INTAKE_MARK_WORDS)
+_INDEX_AT = _WRITERS_AT + MAX_WRITERS * WRITER_WORDS
+
+
+def header_bytes(index_capacity: int) -> int:
+    """Return the size of a header whose index holds ``index_capacity`` records."""
+    return 8 * (_INDEX_AT + index_capacity * INDEX_WORDS)
+
+
+class Header:
+    """Names for the words. Construct over a mapping that somebody else keeps open."""
+
+    magic = Word(0)
+    version = Word(1)
+    ring_size = Word(2)
+    index_capacity = Word(3)
+
+    # The keeper's words.
+    pid = Word(8)  #: the container's init, 0 until runc create was done
+    created = Word(9)  #: 1 when creation worked and its report is out
+    exit_code = Word(10)  #: si_code of waitid (CLD_EXITED ...), 0 until the init was reaped
+    exit_status = Word(11)  #: si_status: exit code or signal; stored before exit_code
+    exit_time = Word(12)  #: when it was reaped, ns
+    restarts = Word(13)  #: how often the server was started again
+
+    # Words of whoever runs ``runc start``: the keeper at birth, the server later.
+    started = Word(16)  #: when ``runc start`` had worked, ns, 0 before
+
+    # The server's words.
+    oldest = Word(24)  #: output before this offset was given back to the kernel
+    records = Word(25)  #: how many index records are committed
+    timed_out = Word(26)  #: 1 when --timeout's SIGKILL was decided
+    stdin_eof = Word(27)  #: 1 when stdin is to be closed after the bytes accepted so far
+    stdin_closed = Word(28)  #: 1 when the keeper, too, must close the container's stdin
+    stdin_punched = Word(29)  #: stdin before this offset was given back to the kernel
+    ended = Word(30)  #: 1 when the exit record is on disk
+
+    def __init__(self, words: memoryview) -> None:
+        self.words = words
+
+    def format(self, ring_size: int, index_capacity: int) -> None:
+        """Write the constants into a fresh, zeroed header."""
+        self.ring_size = ring_size
+        self.index_capacity = index_capacity
+        self.version = VERSION
+        self.magic = MAGIC
+
+    @property
+    def known(self) -> bool:
+        """True when this code may work on this header."""
+        return self.magic == MAGIC and self.version == VERSION
+
+    @property
+    def index(self) -> memoryview:
+        """The words of the ring's index."""
+        return self.words[_INDEX_AT : _INDEX_AT + self.index_capacity * INDEX_WORDS]
+
+    @property
+    def writers(self) -> memoryview:
+        """The words of the table of stdin's writers."""
+        return self.words[_WRITERS_AT : _WRITERS_AT + MAX_WRITERS * WRITER_WORDS]
+
+    @property
+    def intake_mark(self) -> Pair:
+        """What was about to be appended to the stdin file."""
+        return Pair(self.words, _MARK_AT, INTAKE_MARK_WORDS)
+
+    def log(self, number: int) -> Pair:
+        """The committed state of log ``number``: cursor, size, open starts."""
+        return Pair(self.words, _LOGS_AT + number * Pair.size(LOG_WORDS), LOG_WORDS)

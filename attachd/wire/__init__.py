@@ -1,0 +1,1 @@
+"""What is said: frames, messages, and the conversation's rules. No clock, no socket, no await."""
