@@ -1,0 +1,307 @@
+"""The Trio client.
+
+    async with attach("web", since="start") as client:
+        async for event in client:
+            ...
+
+A background task reads all the time, so that acknowledgements and answers arrive while nobody
+iterates; what it may have to keep is bounded by the credit that was granted. A server that is
+killed is a pause: the task connects again and goes on at the same byte. A shim that is gone is
+no error either: what is left is read from the container's files.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import attrs
+import trio
+
+from attachd.errors import AttachdError, Refused
+from attachd.wire import messages as say
+from attachd_clients.conversation import WINDOW, Answer, Conversation, Ended, Event
+from attachd_clients.history import recall
+from attachd_clients.places import Place
+
+#: A server that was killed is back within a second; a keeper backs off to 5 s at most.
+PATIENCE_SECONDS = 30.0
+
+_RETRY_SECONDS = 0.05
+_READ_BYTES = 256 * 1024
+
+
+@contextlib.asynccontextmanager
+async def attach(
+    container: str,
+    *,
+    root: str | None = None,
+    since: str = "live",
+    role: str = "full",
+    flow: str = "gap",
+    name: str = "",
+    window: int = WINDOW,
+    connection: trio.SocketStream | None = None,
+) -> AsyncIterator["Client"]:
+    """Attach to a container, running or ended; detach when the block is left.
+
+    ``since`` is ``start``, ``live``, ``none``, ``tail:LINES`` or ``offset:BYTES``; ``role`` is
+    ``full`` or ``viewer``; ``connection`` may be one that was made before. Raises
+    NoSuchContainer, Ended when the server refuses, UsageError when there is nothing to read.
+    """
+    place = Place.find(container, root)
+    conversation = Conversation(since=since, role=role, flow=flow, name=name, window=window)
+    client = Client(place, conversation)
+    async with _unwrapped(), trio.open_nursery() as nursery:
+        await nursery.start(client.run, connection)
+        try:
+            yield client
+        finally:
+            await client.leave()
+            nursery.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _unwrapped() -> AsyncIterator[None]:
+    """The background task cannot fail by itself: a group of one is the caller's own exception."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from group.exceptions[0].__cause__
+        raise
+
+
+@attrs.define(eq=False)
+class Client:
+    """An attached client. Made by ``attach``."""
+
+    place: Place
+    _conversation: Conversation
+    _stream: trio.SocketStream | None = None
+    _files: Iterator[Event] | None = None
+    _error: AttachdError | None = None
+    _over: bool = False
+    _lost: int = 0
+    _changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
+    _sending: trio.Lock = attrs.field(factory=trio.Lock)
+
+    @property
+    def welcome(self) -> say.Welcome | None:
+        """The server's last welcome; None when the container's files answer instead."""
+        return self._conversation.welcome
+
+    @property
+    def offset(self) -> int:
+        """The offset of the next byte: what ``since="offset:N"`` would go on with."""
+        return self._conversation.offset or 0
+
+    @property
+    def reconnects(self) -> int:
+        """How often the connection was lost and made again."""
+        return self._lost
+
+    # Output
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self._events()
+
+    async def _events(self) -> AsyncIterator[Event]:
+        while (event := await self.receive()) is not None:
+            yield event
+
+    async def receive(self) -> Event | None:
+        """Return the next event in order; None after the exit record or our own detach.
+
+        Raises Ended when the server ended the conversation otherwise. On cancel: no event is
+        lost.
+        """
+        await trio.lowlevel.checkpoint()
+        while True:
+            event = self._conversation.take()
+            if event is not None:
+                await self._flush()
+                return event
+            if self._over or self._conversation.exited:
+                return None
+            if self._files is not None:
+                return next(self._files, None)
+            if self._error is not None:
+                raise self._error
+            await self._changed.park()
+
+    # stdin
+
+    async def send(self, data: bytes) -> None:
+        """Send stdin; return when it was written to the container.
+
+        Raises Refused when the container's stdin is closed before that. On cancel: what was
+        queued is still sent while the client is attached.
+        """
+        conversation = self._conversation
+        conversation.write(data)
+        end = conversation.stdin_end
+        await self._flush()
+        while conversation.stdin_acked < end:
+            self._check_stdin()
+            await self._changed.park()
+
+    async def send_eof(self) -> None:
+        """Close the container's stdin; return when the server has taken the request."""
+        self._conversation.write_eof()
+        await self._flush()
+        while not self._conversation.stdin_closed:
+            self._check_alive()
+            await self._changed.park()
+
+    def _check_stdin(self) -> None:
+        refusal = self._conversation.refusal
+        if refusal is not None and refusal.code == "denied":
+            raise Refused(refusal.code, refusal.text)
+        if self._conversation.stdin_closed:
+            raise Refused("stdin_closed", "the container's stdin is closed")
+        self._check_alive()
+
+    def _check_alive(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._over or self._files is not None:
+            raise Refused("bad_phase", f"{self.place.id} has ended")
+
+    # Requests
+
+    async def start(self) -> None:
+        """Start a created container. Raises Refused with the reason."""
+        await self._ask(lambda: self._conversation.request(say.Start))
+
+    async def signal(self, number: int) -> None:
+        """Send a signal to the container's init. Raises Refused with the reason."""
+        await self._ask(lambda: self._conversation.request_signal(number))
+
+    async def release(self) -> None:
+        """Let the shim of an ended container go. Raises Refused when it has not ended."""
+        await self._ask(lambda: self._conversation.request(say.Release))
+
+    async def status(self) -> say.Record:
+        """Return the shim's counters and clients."""
+        answer = await self._ask(lambda: self._conversation.request(say.Status))
+        assert isinstance(answer, say.Report)
+        return answer.report
+
+    async def ping(self) -> int:
+        """Return the offset of the newest byte, as soon as the server has answered."""
+        answer = await self._ask(lambda: self._conversation.request(say.Ping))
+        assert isinstance(answer, say.Pong)
+        return answer.newest
+
+    async def _ask(self, request: Callable[[], int]) -> Answer:
+        while not self._conversation.attached:
+            self._check_alive()
+            await self._changed.park()
+        number, lost = request(), self._lost
+        await self._flush()
+        while (answer := self._conversation.answer(number)) is None:
+            self._check_alive()
+            if self._lost != lost:
+                raise Refused("lost", "the connection was lost before the answer came")
+            await self._changed.park()
+        if isinstance(answer, say.Error):
+            raise Refused(answer.code, answer.text)
+        return answer
+
+    # The background
+
+    async def run(
+        self,
+        connection: trio.SocketStream | None,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Stay connected until the conversation is over; then return. For ``attach`` alone."""
+        told = False
+        while not self._over and self._error is None and self._files is None:
+            try:
+                stream = connection or await self._connect()
+                connection = None
+                if stream is not None:
+                    async with stream:
+                        self._stream = stream
+                        await stream.send_all(self._conversation.hello())
+                        async for _ in self._conversing(stream):
+                            if not told:
+                                told = True
+                                task_status.started()
+            except trio.BrokenResourceError:
+                pass
+            except AttachdError as error:
+                self._error = error
+            self._over |= self._conversation.exited
+            self._stream = None
+            self._lost += 1
+            self._changed.unpark_all()
+        if not told:
+            if self._error is not None:
+                raise self._error
+            task_status.started()
+
+    async def _conversing(self, stream: trio.SocketStream) -> AsyncIterator[None]:
+        """Read until this connection is over; yield after each read that left us attached."""
+        conversation = self._conversation
+        while conversation.receive_data(bytes(await stream.receive_some(_READ_BYTES))):
+            if conversation.goodbye is not None:
+                break
+            await self._flush()
+            self._changed.unpark_all()
+            if conversation.attached:
+                yield
+        goodbye = conversation.goodbye
+        if goodbye is None:
+            return
+        if goodbye.code in ("ended", "detached"):
+            self._over = True
+        else:
+            raise Ended(goodbye.code, goodbye.text)
+
+    async def _connect(self) -> trio.SocketStream | None:
+        """Return a connection, or None when the files answer instead."""
+        with trio.move_on_after(PATIENCE_SECONDS):
+            while True:
+                try:
+                    peer = self.place.connect()
+                except (FileNotFoundError, ConnectionRefusedError):
+                    if self.place.exit_record() is not None:
+                        self._recall()
+                        return None
+                except OSError as error:
+                    raise _cannot(self.place, str(error.strerror)) from None
+                else:
+                    peer.setblocking(False)
+                    return trio.SocketStream(trio.socket.from_stdlib_socket(peer))
+                if self._conversation.welcome is None:
+                    break
+                await trio.sleep(_RETRY_SECONDS)
+        raise _cannot(self.place, "its shim does not answer")
+
+    def _recall(self) -> None:
+        conversation = self._conversation
+        resumed = conversation.welcome is not None and conversation.since != "none"
+        since = f"offset:{conversation.position}" if resumed else conversation.since
+        self._files = recall(self.place, since)
+
+    async def leave(self) -> None:
+        """Say detach, if there is still somebody to say it to. For ``attach`` alone."""
+        with trio.move_on_after(1) as patience:
+            patience.shield = True
+            self._conversation.detach()
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._flush()
+
+    async def _flush(self) -> None:
+        """Send what is queued; a broken connection is the background's business."""
+        async with self._sending:
+            stream = self._stream
+            data = self._conversation.outgoing() if stream is not None else b""
+            if stream is not None and data:
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    await stream.send_all(data)
+
+
+def _cannot(place: Place, why: str) -> Ended:
+    return Ended("unreachable", f"cannot attach to {place.id}: {why}")

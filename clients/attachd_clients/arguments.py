@@ -1,0 +1,44 @@
+"""What the command lines of ``attach`` and ``attachctl`` have in common."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from attachd import __version__
+from attachd.errors import AttachdError, UsageError
+from attachd_clients.places import default_root
+
+#: The program's own failure, as docker and podman use it.
+FAILED = 125
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError instead of printing usage and ending."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def parser(prog: str, about: str) -> Parser:
+    """Return a parser that knows ``--root`` and ``--version``."""
+    made = Parser(prog=prog, description=about, allow_abbrev=False)
+    made.add_argument("--root", metavar="DIR", default=default_root(),
+        help="state root, also ATTACHD_ROOT (%(default)s)")  # fmt: skip
+    made.add_argument("-V", "--version", action="version", version=f"{prog} {__version__}")
+    return made
+
+
+def end(prog: str, run: Callable[[], int]) -> NoReturn:
+    """Run a program to its exit code; turn its errors into one line on stderr."""
+    try:
+        code = run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 141  # whoever read our output has left: as a shell tells SIGPIPE
+    except AttachdError as error:
+        print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        code = FAILED
+    sys.exit(code)

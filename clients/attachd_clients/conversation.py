@@ -1,0 +1,247 @@
+"""What a client remembers: where it is in the output, and which stdin has not arrived yet.
+
+Pure, like the session below it: bytes in, bytes and events out. It outlives its connection.
+After a lost one, ``hello`` opens the next at the same offset, and stdin goes on where the
+server says that this client's bytes were accepted: nothing is lost, nothing is doubled.
+"""
+
+import secrets
+from collections import deque
+
+import attrs
+
+from attachd.errors import AttachdError
+from attachd.wire import messages as say
+from attachd.wire.session import VERSION, Pause, Role, Session, State
+
+#: How much output may be under way: twice the largest message, so that the server can send one
+#: while we take the other.
+WINDOW = 1 << 20
+
+#: One stdin message; small enough that acknowledgements come often.
+STDIN_BYTES = 64 * 1024
+
+Event = say.Output | say.Gap | say.Eof | say.Exit
+Answer = say.Done | say.Report | say.Error | say.Pong
+
+
+class Ended(AttachdError):
+    """The server has said goodbye; ``code`` says why (protocol.md, "Errors")."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text or f"the server said goodbye: {code}")
+        self.code = code
+
+
+@attrs.define(eq=False)
+class Conversation:
+    """One client's talk with one shim, over as many connections as it takes."""
+
+    since: str = "live"
+    role: str = "full"
+    flow: str = "gap"
+    name: str = ""
+    window: int = WINDOW
+
+    welcome: say.Welcome | None = None
+    goodbye: say.Goodbye | None = None
+    offset: int | None = None  #: the offset of the next byte we have not been given
+    stdin_acked: int = 0  #: our bytes written to the container
+    stdin_closed: bool = False  #: the server says that nothing more will be taken
+    position: int = 0  #: like offset, but counts what was received and not yet taken, too
+    exited: bool = False  #: the exit record was received
+    refusal: say.Error | None = None  #: an error that answers no request
+
+    _key: bytes = attrs.field(factory=lambda: secrets.token_bytes(16))
+    _session: Session = attrs.field(factory=lambda: Session(Role.CLIENT))
+    _events: deque[Event] = attrs.field(factory=deque)
+    _ended: set[str] = attrs.field(factory=set)
+    _answers: dict[int, Answer] = attrs.field(factory=dict)
+    _outgoing: bytearray = attrs.field(factory=bytearray)
+    _unacked: bytearray = attrs.field(factory=bytearray)
+    _stdin_sent: int = 0
+    _eof_wanted: bool = False
+    _eof_sent: bool = False
+    _ungranted: int = 0
+    _last_id: int = 0
+
+    # The connection
+
+    def hello(self) -> bytes:
+        """Begin on a fresh connection; return the bytes to send first."""
+        self._session = Session(Role.CLIENT)
+        self._outgoing.clear()
+        self._ungranted = 0
+        resumed = self.welcome is not None and self.since != "none"
+        buffered = sum(len(e.data) for e in self._events if isinstance(e, say.Output))
+        return self._session.send(
+            say.Hello(
+                version=VERSION,
+                role=self.role,
+                since=f"offset:{self.position}" if resumed else self.since,
+                flow=self.flow,
+                credit=max(0, self.window - buffered),
+                name=self.name,
+                key=self._key,
+                stream_id=self.welcome.stream_id if self.welcome and resumed else "",
+            )
+        )
+
+    def receive_data(self, data: bytes) -> bool:
+        """Take what was read; return False when the connection is over.
+
+        Raises RemoteProtocolError when the server misspoke.
+        """
+        self._session.receive_data(data)
+        while True:
+            message = self._session.next_message()
+            if isinstance(message, Pause):
+                return message is Pause.NEED_DATA
+            self._hear(message)
+
+    def outgoing(self) -> bytes:
+        """Return what is to be sent now; it counts as sent."""
+        if self._session.state is not State.ATTACHED:
+            rest = bytes(self._outgoing)
+            self._outgoing.clear()
+            return rest
+        self._grant()
+        self._send_stdin()
+        rest = bytes(self._outgoing)
+        self._outgoing.clear()
+        return rest
+
+    @property
+    def attached(self) -> bool:
+        """True between welcome and the end of this connection."""
+        return self._session.state is State.ATTACHED
+
+    # Output
+
+    def take(self) -> Event | None:
+        """Return the next event, or None; what is taken is granted again to the server."""
+        if not self._events:
+            return None
+        event = self._events.popleft()
+        if isinstance(event, say.Output):
+            self._ungranted += len(event.data)
+            self.offset = event.offset + len(event.data)
+        elif isinstance(event, say.Gap):
+            self.offset = event.end
+        return event
+
+    # stdin
+
+    @property
+    def stdin_end(self) -> int:
+        """How many bytes were written to this conversation in all."""
+        return self.stdin_acked + len(self._unacked)
+
+    @property
+    def stdin_pending(self) -> int:
+        """How many of them are not in the container yet."""
+        return len(self._unacked)
+
+    def write(self, data: bytes) -> None:
+        """Queue stdin; it is kept until it is acknowledged."""
+        self._unacked += data
+
+    def write_eof(self) -> None:
+        """Close the container's stdin after what was written."""
+        self._eof_wanted = True
+
+    # Requests
+
+    def request(self, kind: type[say.Start | say.Status | say.Release | say.Ping]) -> int:
+        """Queue a request; return its id, under which ``answer`` will be."""
+        self._last_id += 1
+        self._say(kind(id=self._last_id))
+        return self._last_id
+
+    def request_signal(self, number: int) -> int:
+        """Queue a signal; return its id."""
+        self._last_id += 1
+        self._say(say.Signal(id=self._last_id, number=number))
+        return self._last_id
+
+    def answer(self, number: int) -> Answer | None:
+        """Return the answer to request ``number`` once, or None while there is none."""
+        return self._answers.pop(number, None)
+
+    def detach(self) -> None:
+        """Say that we are leaving; nothing can be said after it."""
+        if self._session.state is State.ATTACHED:
+            self._send_stdin()
+            self._say(say.Detach())
+
+    # Inside
+
+    def _say(self, message: say.Message) -> None:
+        self._outgoing += self._session.send(message)
+
+    def _hear(self, message: say.Message) -> None:
+        match message:
+            case say.Welcome():
+                self._begin(message)
+            case say.Output():
+                self.position = message.offset + len(message.data)
+                self._events.append(message)
+            case say.Gap():
+                self.position = message.end
+                self._events.append(message)
+            case say.Eof():
+                if message.stream not in self._ended:
+                    self._ended.add(message.stream)
+                    self._events.append(message)
+            case say.Exit():
+                if not self.exited:
+                    self.exited = True
+                    self._events.append(message)
+            case say.StdinAck():
+                self._acknowledge(message)
+            case say.Error(id=0):
+                self.refusal = message
+                self.stdin_closed |= message.code in ("stdin_closed", "denied")
+            case say.Done() | say.Report() | say.Error() | say.Pong():
+                self._answers[message.id] = message
+            case say.Ping():
+                self._say(say.Pong(id=message.id, newest=0))
+            case say.Goodbye():
+                self.goodbye = message
+            case _:
+                raise AssertionError(f"the session let {type(message).__name__} through")
+
+    def _begin(self, welcome: say.Welcome) -> None:
+        if self.welcome is None:
+            self.offset = self.position = welcome.offset
+        self.welcome = welcome
+        self.stdin_closed = welcome.stdin == "closed"
+        self._stdin_sent = max(welcome.stdin_offset, self.stdin_acked)
+        self._eof_sent = False
+
+    def _acknowledge(self, ack: say.StdinAck) -> None:
+        fresh = ack.offset - self.stdin_acked
+        if fresh > 0:
+            del self._unacked[:fresh]
+            self.stdin_acked = ack.offset
+        self.stdin_closed |= ack.eof
+
+    def _grant(self) -> None:
+        if self._ungranted >= self.window // 4:
+            self._say(say.Credit(bytes=self._ungranted))
+            self._ungranted = 0
+
+    def _send_stdin(self) -> None:
+        """Send what the window allows, then the end when it is wanted."""
+        if self.welcome is None or self.stdin_closed:
+            return
+        limit = self.stdin_acked + self.welcome.stdin_window
+        while self._stdin_sent < min(self.stdin_end, limit):
+            begin = self._stdin_sent - self.stdin_acked
+            size = min(STDIN_BYTES, limit - self._stdin_sent)
+            data = bytes(self._unacked[begin : begin + size])
+            self._say(say.Stdin(offset=self._stdin_sent, data=data))
+            self._stdin_sent += len(data)
+        if self._eof_wanted and not self._eof_sent and self._stdin_sent == self.stdin_end:
+            self._say(say.StdinEof(offset=self._stdin_sent))
+            self._eof_sent = True

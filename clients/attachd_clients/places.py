@@ -1,0 +1,104 @@
+"""Where containers are found: the state root, one container's directory, its files and socket."""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+
+import attrs
+
+from attachd.errors import UsageError
+
+
+class NoSuchContainer(UsageError):
+    """There is no container of this name under this root."""
+
+    code = "not_found"
+
+
+def default_root() -> str:
+    """Return ``$ATTACHD_ROOT``, or the place where ``attachd`` puts its state without it."""
+    given = os.environ.get("ATTACHD_ROOT")
+    if given:
+        return os.path.abspath(given)
+    if os.geteuid() == 0:
+        return "/run/attachd"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return os.path.join(runtime or f"/tmp/attachd-{os.geteuid()}", "attachd")
+
+
+@attrs.frozen
+class Place:
+    """One container's state directory."""
+
+    root: str
+    id: str
+
+    @classmethod
+    def find(cls, container: str, root: str | None = None) -> "Place":
+        """Return the place of a container that exists; raises NoSuchContainer."""
+        place = cls(os.path.abspath(root or default_root()), container)
+        plain = "/" not in container and "\0" not in container and container not in ("", "..", ".")
+        if not plain or not os.path.isdir(place.path):
+            raise NoSuchContainer(
+                f"no container {container!r:.160} under {place.root}: see 'attachctl ls'"
+            )
+        return place
+
+    @classmethod
+    def all(cls, root: str | None = None) -> list["Place"]:
+        """Return every container under a root, by name."""
+        base = os.path.abspath(root or default_root())
+        try:
+            names = sorted(entry.name for entry in os.scandir(base) if entry.is_dir())
+        except FileNotFoundError:
+            return []
+        return [cls(base, name) for name in names]
+
+    @property
+    def path(self) -> str:
+        """The state directory."""
+        return os.path.join(self.root, self.id)
+
+    def state(self) -> dict[str, object]:
+        """Return state.json; raises NoSuchContainer when there is none (yet)."""
+        state = self._json("state.json")
+        if state is None:
+            raise NoSuchContainer(f"no container {self.id}: its state.json is missing")
+        return state
+
+    def exit_record(self) -> dict[str, object] | None:
+        """Return exit.json, or None while the container has not ended."""
+        return self._json("exit.json")
+
+    def connect(self) -> socket.socket:
+        """Return a socket connected to the shim; raises OSError when there is none.
+
+        Goes through the directory's descriptor, so that the path may be longer than the 107
+        bytes of sockaddr_un (unix(7)).
+        """
+        with self._directory() as directory:
+            peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                peer.connect(f"/proc/self/fd/{directory}/attach.sock")
+            except BaseException:
+                peer.close()
+                raise
+            return peer
+
+    @contextlib.contextmanager
+    def _directory(self) -> Iterator[int]:
+        directory = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield directory
+        finally:
+            os.close(directory)
+
+    def _json(self, name: str) -> dict[str, object] | None:
+        try:
+            with open(os.path.join(self.path, name), "rb") as file:
+                value = json.load(file)
+        except (OSError, ValueError):
+            return None
+        return value if isinstance(value, dict) else None

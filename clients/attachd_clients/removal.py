@@ -1,0 +1,99 @@
+"""Removing a container: from its runtime, its state directory, and the log that attachd made."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+from attachd.errors import AttachdError, UsageError
+from attachd.wire import messages as say
+from attachd_clients.blocking import attach_blocking
+from attachd_clients.places import NoSuchContainer, Place
+
+#: A killed container is reaped at once; its output may take the drain timeout.
+END_SECONDS = 60.0
+
+#: A released shim writes nothing more and ends.
+SHIM_SECONDS = 10.0
+
+_POLL_SECONDS = 0.02
+
+
+def remove(place: Place, *, force: bool) -> None:
+    """Remove one container; with ``force`` kill it first.
+
+    Raises UsageError when it runs and ``force`` was not given, or when its shim does not go.
+    """
+    _end(place, force)
+    directory = _lock(place)
+    try:
+        with contextlib.suppress(NoSuchContainer):
+            _delete(place, place.state(), force)
+        shutil.rmtree(place.path, ignore_errors=True)
+    finally:
+        os.close(directory)
+
+
+def _end(place: Place, force: bool) -> None:
+    """Have the container ended and its shim released, as far as there is one."""
+    if place.exit_record() is None and not force and _answers(place):
+        raise UsageError(f"{place.id} has not ended: stop it first, or use --force")
+    with contextlib.suppress(AttachdError, TimeoutError):
+        with attach_blocking(place.id, root=place.root, since="none", name="rm") as client:
+            with contextlib.suppress(AttachdError):
+                if force and place.exit_record() is None:
+                    client.signal(signal.SIGKILL, END_SECONDS)
+            while not isinstance(client.receive(END_SECONDS), say.Exit | None):
+                pass
+            client.release(SHIM_SECONDS)
+            client.wait_gone(SHIM_SECONDS)
+
+
+def _answers(place: Place) -> bool:
+    try:
+        place.connect().close()
+    except OSError:
+        return False
+    return True
+
+
+def _lock(place: Place) -> int:
+    """Return the state directory's descriptor with the lock that its shim held."""
+    directory = os.open(place.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + SHIM_SECONDS
+    while True:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(directory)
+                raise UsageError(f"the shim of {place.id} does not end") from None
+            time.sleep(_POLL_SECONDS)
+        else:
+            return directory
+
+
+def _delete(place: Place, state: dict[str, object], force: bool) -> None:
+    """Delete from the runtime, which may have done so already; then the log."""
+    command = state.get("runtime")
+    if isinstance(command, list) and not state.get("deleted"):
+        words = ["delete", "--force", place.id] if force else ["delete", place.id]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(
+                [*map(str, command), *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=END_SECONDS,
+                check=False,
+            )
+    made = state.get("made")
+    for path in reversed(made if isinstance(made, list) else []):
+        with contextlib.suppress(OSError):
+            if os.path.isdir(path):
+                os.rmdir(path)
+            else:
+                os.unlink(path)
