@@ -184,9 +184,7 @@ def _logs(wish: "argparse.Namespace") -> tuple[LogSpec, ...]:
     specs = []
     for word in wish.log:
         form, colon, path = word.partition(":")
-        if not colon and word != "none":
-            form, path = "cri", word
-        elif "/" in form:  # a path with a colon in it
+        if (not colon and word != "none") or "/" in form:
             form, path = "cri", word
         if form not in LOG_FORMATS:
             known = ", ".join(LOG_FORMATS)

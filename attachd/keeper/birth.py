@@ -15,7 +15,6 @@ from attachd.keeper.claim import check_id, claim
 from attachd.keeper.config import Config
 from attachd.keeper.processes import find_runtime
 
-
 #: Beyond any descriptor number that a process has in practice (proc(5), nr_open); one
 #: close_range(2) whatever the number.
 MAX_DESCRIPTOR = 1 << 20

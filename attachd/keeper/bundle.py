@@ -62,7 +62,9 @@ def read_spec(bundle: str) -> dict[str, object]:
         with open(path, "rb") as file:
             spec = json.load(file)
     except FileNotFoundError:
-        what = "it has no config.json" if os.path.isdir(bundle) else "there is no such directory"
+        what = (
+            "it has no config.json" if os.path.isdir(bundle) else "there is no such directory"
+        )
         raise UsageError(f"{bundle} is not a bundle: {what}") from None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
@@ -143,7 +145,10 @@ def _bind(path: str) -> dict[str, object]:
 
 def _write_accounts(root: str) -> None:
     for name, text in (
-        ("passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
+        (
+            "passwd",
+            "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+        ),
         ("group", "root:x:0:\nnogroup:x:65534:\n"),
     ):
         with open(os.path.join(root, "etc", name), "w", encoding="ascii") as file:
@@ -173,9 +178,9 @@ def _spec(
                 "TERM=xterm",
             ],
             "cwd": "/",
-            "capabilities": {
-                kind: _CAPABILITIES for kind in ("bounding", "effective", "permitted")
-            },
+            "capabilities": dict.fromkeys(
+                ("bounding", "effective", "permitted"), _CAPABILITIES
+            ),
             "noNewPrivileges": True,
         },
         "root": {"path": "rootfs", "readonly": False},

@@ -1,4 +1,4 @@
-"""Where every descriptor of a shim is born. All are close-on-exec until the server inherits them."""
+"""Where every descriptor of a shim is born. All are close-on-exec but for the server."""
 
 import ctypes
 import fcntl

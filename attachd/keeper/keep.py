@@ -136,7 +136,7 @@ def _bring_up(shim: Shim, header: Header, environment: dict[str, str]) -> None:
     words = ("create", "--bundle", config.bundle, "--pid-file", pid_file, config.id)
     heard = Words(shim.table.stderr)
     try:
-        _ask(shim, "create", words, environment, tuple(shim.ends), heard)
+        _ask(shim, "create", words, environment, (*shim.ends,), heard)
     finally:
         for fd in shim.ends:
             os.close(fd)

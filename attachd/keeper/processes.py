@@ -46,7 +46,13 @@ def spawn(
         environment,
         file_actions=actions,
         setsigmask=[],
-        setsigdef=[signal.SIGPIPE, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGXFSZ],
+        setsigdef=[
+            signal.SIGPIPE,
+            signal.SIGTERM,
+            signal.SIGHUP,
+            signal.SIGINT,
+            signal.SIGXFSZ,
+        ],
     )
 
 

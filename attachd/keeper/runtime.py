@@ -60,7 +60,9 @@ def call(
     try:
         pid = spawn(argv, environment, stdio)
     except OSError as error:
-        raise RuntimeFailed("exec", 126, f"cannot run {argv[0]}: {error.strerror}", "") from None
+        raise RuntimeFailed(
+            "exec", 126, f"cannot run {argv[0]}: {error.strerror}", ""
+        ) from None
     try:
         in_time = _wait(pid, words, limit)
         if not in_time:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from attachd.errors import AttachdError, Denied, ProtocolError, Refused, RemoteProtocolError
-from attachd.live.feed import Bell
 from attachd.live.stdin import WINDOW
 from attachd.state.intake import KEY_BYTES
 from attachd.state.ring import STREAM_NAMES, STREAMS, Cursor, Missed
@@ -98,7 +97,12 @@ class Connection:
 
     def say_goodbye(self, code: str, text: str) -> None:
         """Queue the last message; the speaker ends after it."""
-        if self._session.state in (State.OPENING, State.GREETED, State.ATTACHED, State.LEAVING):
+        if self._session.state in (
+            State.OPENING,
+            State.GREETED,
+            State.ATTACHED,
+            State.LEAVING,
+        ):
             self._outbox.append(say.Goodbye(code=code, text=text))
             self._bell.ring()
 
@@ -147,7 +151,9 @@ class Connection:
         _check_hello(hello, self._uid)
         shim, index = self._shim, self._feed.index
         if hello.stream_id and hello.stream_id != shim.settings.stream_id:
-            raise Refused("other_stream", "this container is not the one the offset belongs to")
+            raise Refused(
+                "other_stream", "this container is not the one the offset belongs to"
+            )
         origin = parse_origin(hello.since)
         offset = self._offset_of(origin)
         if origin.kind != "none":

@@ -22,6 +22,8 @@ from attachd.state.lifecycle import Phase, Step, advance, phase_of
 #: How long the keeper may take to note the end of a container that is seen to be gone.
 KEEPER_SECONDS = 5.0
 
+_POLL_SECONDS = 0.05
+
 _log = logging.getLogger(__name__)
 
 
@@ -63,7 +65,7 @@ class Container:
         await trio.lowlevel.wait_readable(self._pidfd)
         with trio.move_on_after(KEEPER_SECONDS):
             while os.getppid() == self._settings.keeper_pid and not self._header.exit_code:
-                await trio.sleep(0.05)
+                await trio.sleep(_POLL_SECONDS)
         if not self._header.exit_code:
             code, status = exit_of(self._pidfd) or (CLD_UNKNOWN, 0)
             self._header.exit_time = time.time_ns()

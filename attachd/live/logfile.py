@@ -26,9 +26,11 @@ _log = logging.getLogger(__name__)
 
 
 class LogFile:
-    """Writes what the feed brings; the pump waits for it when the ring is full of unwritten bytes."""
+    """Writes what the feed brings; the pump waits for it when the ring is full of the unwritten."""
 
-    def __init__(self, number: int, feed: Feed, fd: int, form: str, start: int, pair: Pair) -> None:
+    def __init__(
+        self, number: int, feed: Feed, fd: int, form: str, start: int, pair: Pair
+    ) -> None:
         self._number = number
         self._feed = feed
         self._fd = fd

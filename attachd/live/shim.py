@@ -75,9 +75,7 @@ class Shim:
                 await self.container.wait_exit()
                 limit = settings.drain_timeout
                 drained = await drain(self.feed, pumps.cancel_scope, limit)
-        write_record(
-            self._header, self.feed, self._logs, settings, self._directory, drained
-        )
+        write_record(self._header, self.feed, self._logs, settings, self._directory, drained)
         self.container.write_phase()
         self.feed.finish(files.read_json(os.path.join(self._directory, files.EXIT)))
         await clean_up(self.container, settings)
@@ -123,9 +121,7 @@ class Shim:
 
     async def _accept_clients(self, nursery: trio.Nursery) -> None:
         """Serve whoever connects. Ends when cancelled."""
-        accepted = trio.socket.fromfd(
-            self._table.listener, socket.AF_UNIX, socket.SOCK_STREAM
-        )
+        accepted = trio.socket.fromfd(self._table.listener, socket.AF_UNIX, socket.SOCK_STREAM)
         listener = trio.SocketListener(accepted)
         await trio.serve_listeners(self._serve, [listener], handler_nursery=nursery)
 

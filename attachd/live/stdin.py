@@ -218,7 +218,7 @@ class Stdin:
         return bool(self._header.stdin_eof) and self._delivered >= self._size
 
     def _close(self) -> None:
-        """Close our end and have the keeper close its own: only then does the container read EOF."""
+        """Close our end, and have the keeper close its own: then the container reads EOF."""
         os.close(self._fd)
         self._fd = -1
         self._queue.clear()

@@ -1,11 +1,11 @@
 """The container's phases: which step leads where. What is not in the table is an error."""
 
-from enum import Enum
+from enum import StrEnum
 
 from attachd.errors import LifecycleError
 
 
-class Phase(str, Enum):
+class Phase(StrEnum):
     """Where a container is in its life; the values are the words in files and messages."""
 
     CREATING = "creating"  #: runc create is under way
@@ -14,7 +14,7 @@ class Phase(str, Enum):
     STOPPED = "stopped"  #: its init was reaped
 
 
-class Step(str, Enum):
+class Step(StrEnum):
     """What happens to it."""
 
     CREATE = "create"

@@ -129,7 +129,7 @@ class Ping:
 
 @attrs.frozen(kw_only=True)
 class Pong:
-    """both: the answer to a ping; ``newest`` is the server's newest output offset (0 from a client)."""
+    """both: the answer to a ping; ``newest`` is the newest output offset (0 from a client)."""
 
     id: int
     newest: int
@@ -300,5 +300,3 @@ def decode(payload: bytes) -> Message | None:
             raise RemoteProtocolError(f"{tag} needs {name}")
     make = typing.cast(typing.Callable[..., Message], MESSAGES[tag])
     return make(**values)
-
-

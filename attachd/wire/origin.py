@@ -18,9 +18,9 @@ def parse_origin(text: str) -> Origin:
     kind, colon, digits = text.partition(":")
     if kind in ("start", "live", "none") and not colon:
         return Origin(kind)
-    if kind in ("tail", "offset") and digits.isascii() and digits.isdigit():
-        if len(digits) < 20 and int(digits) <= MAX_INT:
-            return Origin(kind, int(digits))
+    number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else -1
+    if kind in ("tail", "offset") and 0 <= number <= MAX_INT:
+        return Origin(kind, number)
     raise Refused(
         "bad_request", f"{text!r:.80} is none of start, live, none, tail:LINES, offset:BYTES"
     )

@@ -135,7 +135,7 @@ class Session:
             raise
 
     def send(self, message: Message) -> bytes:
-        """Return the bytes that say ``message``; raise LocalProtocolError when it is not our turn."""
+        """Return the bytes of ``message``; raise LocalProtocolError when it is not our turn."""
         try:
             self._advance(self.role, type(message))
         except ProtocolError as error:

@@ -39,7 +39,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
     top = parser("attachctl", "Look after containers that run under attachd.")
     verbs = top.add_subparsers(required=True, metavar="VERB")
 
-    def verb(name: str, act: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
+    def verb(
+        name: str, act: Callable[[argparse.Namespace], int], about: str
+    ) -> argparse.ArgumentParser:
         made = verbs.add_parser(name, help=about, description=about, allow_abbrev=False)
         made.set_defaults(act=act)
         return made
@@ -73,7 +75,11 @@ def _ls(wish: argparse.Namespace) -> int:
     if wish.json:
         print(json.dumps(rows, indent=2))
         return 0
-    widths = {key: max(len(key), *(len(r[key]) for r in rows), 0) for key in _COLUMNS} if rows else {}
+    widths = (
+        {key: max(len(key), *(len(r[key]) for r in rows), 0) for key in _COLUMNS}
+        if rows
+        else {}
+    )
     for row in [dict(zip(_COLUMNS, map(str.upper, _COLUMNS), strict=True)), *rows]:
         print("  ".join(row[key].ljust(widths.get(key, 0)) for key in _COLUMNS).rstrip())
     return 0

@@ -112,5 +112,3 @@ def _cri(file: BinaryIO) -> Iterator[say.Output]:
         if data:
             yield say.Output(offset=offset, stream=fields[1].decode(), time=time, data=data)
             offset += len(data)
-
-

@@ -39,7 +39,9 @@ class Place:
     def find(cls, container: str, root: str | None = None) -> "Place":
         """Return the place of a container that exists; raises NoSuchContainer."""
         place = cls(os.path.abspath(root or default_root()), container)
-        plain = "/" not in container and "\0" not in container and container not in ("", "..", ".")
+        plain = (
+            "/" not in container and "\0" not in container and container not in ("", "..", ".")
+        )
         if not plain or not os.path.isdir(place.path):
             raise NoSuchContainer(
                 f"no container {container!r:.160} under {place.root}: see 'attachctl ls'"

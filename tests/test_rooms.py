@@ -1,0 +1,169 @@
+"""Architecture as a test: who may import whom, and what is not on the birth path."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent
+PACKAGE = PROJECT / "attachd"
+CLIENTS = PROJECT / "clients" / "attachd_clients"
+
+PURE_ROOMS = ("wire", "state")
+
+#: What a pure room must not know: the world, and the means of waiting for it.
+WORLD = {"os", "socket", "time", "trio", "subprocess", "logging", "asyncio", "select"}
+
+
+class Room(NamedTuple):
+    """What the modules of one room may import."""
+
+    ours: frozenset[str]  #: rooms of attachd, or modules right below it
+    others: frozenset[str]  #: packages that are not in the standard library
+
+
+def _room(ours: str, others: str = "") -> Room:
+    return Room(frozenset(ours.split()), frozenset(others.split()))
+
+
+ROOMS = {
+    "errors": _room(""),
+    "wire": _room("errors wire", "attrs msgpack"),
+    "state": _room("errors state"),
+    "keeper": _room("errors state keeper"),
+    "live": _room("errors wire state keeper live", "trio attrs"),
+    "doors": _room("errors wire state keeper live doors", "trio attrs"),
+    "cli": _room("errors wire state keeper live doors cli arguments __version__"),
+    "arguments": _room("errors wire state keeper live doors cli arguments __version__"),
+    "__main__": _room("cli"),
+    "__init__": _room(""),
+}
+
+CLIENTS_MAY_IMPORT = ("attachd.wire", "attachd.errors", "attachd.state.keys")
+CLIENTS_MAY_USE = {"trio", "attrs", "attachd", "attachd_clients"}
+
+
+def _modules(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(PROJECT))
+
+
+def _imports(path: Path) -> set[str]:
+    """Every dotted name that a file imports, wherever in it: ``from a import b`` is ``a.b``."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import hides which wall it crosses"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _is_below(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+every_module = pytest.mark.parametrize("path", _modules(PACKAGE), ids=_name)
+pure_module = pytest.mark.parametrize(
+    "path", [path for room in PURE_ROOMS for path in _modules(PACKAGE / room)], ids=_name
+)
+client_module = pytest.mark.parametrize("path", _modules(CLIENTS), ids=_name)
+
+
+@every_module
+def test_imports_go_down_only(path: Path) -> None:
+    """A module of attachd imports from its own room and from those below it."""
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    ours = {name.split(".")[1] for name in _imports(path) if _is_below(name, "attachd")}
+
+    assert ours <= ROOMS[room].ours
+
+
+@every_module
+def test_each_room_uses_only_its_own_foreign_packages(path: Path) -> None:
+    """Trio is live's and the doors' alone, msgpack wire's; the keeper has none of them."""
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    foreign = {_top(name) for name in _imports(path)} - sys.stdlib_module_names - {"attachd"}
+
+    assert foreign <= ROOMS[room].others
+
+
+@every_module
+def test_nobody_imports_the_clients(path: Path) -> None:
+    """The server's side can be installed and run without knowing any client."""
+    assert "attachd_clients" not in {_top(name) for name in _imports(path)}
+
+
+@pure_module
+def test_pure_rooms_do_not_touch_the_world(path: Path) -> None:
+    """wire and state import no clock, no descriptor, no process, no log."""
+    assert not {_top(name) for name in _imports(path)} & WORLD
+
+
+@pure_module
+def test_pure_rooms_never_wait(path: Path) -> None:
+    """wire and state contain no ``async`` and no ``await``."""
+    waiting = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
+
+    assert not [n for n in ast.walk(ast.parse(path.read_bytes())) if isinstance(n, waiting)]
+
+
+@pure_module
+def test_each_pure_module_has_its_own_test_file(path: Path) -> None:
+    """attachd/wire/frames.py is tested by tests/wire/test_frames.py."""
+    if path.name != "__init__.py":
+        assert (HERE / path.parent.name / f"test_{path.name}").is_file()
+
+
+@client_module
+def test_clients_know_the_protocol_and_not_the_server(path: Path) -> None:
+    """Clients import what is said, its errors, and the detach keys; of attachd, its version."""
+    for name in _imports(path):
+        if _is_below(name, "attachd") and name != "attachd.__version__":
+            assert any(_is_below(name, allowed) for allowed in CLIENTS_MAY_IMPORT), name
+
+
+@client_module
+def test_clients_use_trio_and_attrs_and_nothing_else(path: Path) -> None:
+    """A client needs what attachd needs, and no more."""
+    foreign = {_top(name) for name in _imports(path)} - sys.stdlib_module_names
+
+    assert foreign <= CLIENTS_MAY_USE
+
+
+def test_only_messages_knows_msgpack() -> None:
+    """One file turns untyped msgpack into typed messages; it is the one mypy exempts."""
+    users = [
+        path
+        for path in _modules(PACKAGE) + _modules(CLIENTS)
+        if "msgpack" in {_top(name) for name in _imports(path)}
+    ]
+
+    assert users == [PACKAGE / "wire" / "messages.py"]
+
+
+def test_birth_loads_nothing_slow() -> None:
+    """A container is not kept waiting for Trio, attrs, msgpack, asyncio or subprocess."""
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "import attachd.cli, attachd.keeper.birth, attachd.arguments\n"
+        "slow = {'trio', 'attrs', 'attr', 'msgpack', 'asyncio', 'subprocess'}\n"
+        "print(sorted(slow & (set(sys.modules) - before)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "[]\n"
