@@ -1,7 +1,12 @@
-"""Hypothesis profiles: ``fast`` for every day, ``HYPOTHESIS_PROFILE=deep`` for a night."""
+"""Hypothesis profiles, and the fixture that every end-to-end test stands on."""
 
 import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
+from harness import Shop
 from hypothesis import HealthCheck, settings
 
 _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -17,3 +22,13 @@ settings.register_profile(
     "deep", max_examples=3000, deadline=None, suppress_health_check=_SLOW_IS_FINE
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """A state root of this test alone, and the programs; afterwards nothing is left."""
+    if os.geteuid() != 0 or shutil.which("runc") is None:
+        pytest.skip("needs root and a real runc")
+    made = Shop(tmp_path / "root", tmp_path)
+    yield made
+    made.close()

@@ -64,14 +64,19 @@ class Container:
             return
         await trio.lowlevel.wait_readable(self._pidfd)
         with trio.move_on_after(KEEPER_SECONDS):
-            while os.getppid() == self._settings.keeper_pid and not self._header.exit_code:
-                await trio.sleep(_POLL_SECONDS)
+            await self._wait_keeper()
         if not self._header.exit_code:
             code, status = exit_of(self._pidfd) or (CLD_UNKNOWN, 0)
             self._header.exit_time = time.time_ns()
             self._header.exit_status = status
             self._header.exit_code = code
             self._changed.unpark_all()
+
+    async def _wait_keeper(self) -> None:
+        """Return when the keeper has noted the end, or is gone itself."""
+        while os.getppid() == self._settings.keeper_pid and not self._header.exit_code:
+            with trio.move_on_after(_POLL_SECONDS):
+                await self._changed.park()
 
     async def enforce_timeout(self) -> None:
         """Kill the container when its time is over. Returns then, or when it has no limit."""

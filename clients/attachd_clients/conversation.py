@@ -161,7 +161,7 @@ class Conversation:
     def request_signal(self, number: int) -> int:
         """Queue a signal; return its id."""
         self._last_id += 1
-        self._say(say.Signal(id=self._last_id, number=number))
+        self._say(say.Signal(id=self._last_id, number=int(number)))
         return self._last_id
 
     def answer(self, number: int) -> Answer | None:

@@ -8,9 +8,10 @@ import signal
 import subprocess
 import time
 
-from attachd.errors import AttachdError, UsageError
+from attachd.errors import Refused, UsageError
 from attachd.wire import messages as say
 from attachd_clients.blocking import attach_blocking
+from attachd_clients.conversation import Ended
 from attachd_clients.places import NoSuchContainer, Place
 
 #: A killed container is reaped at once; its output may take the drain timeout.
@@ -41,10 +42,11 @@ def _end(place: Place, force: bool) -> None:
     """Have the container ended and its shim released, as far as there is one."""
     if place.exit_record() is None and not force and _answers(place):
         raise UsageError(f"{place.id} has not ended: stop it first, or use --force")
-    with contextlib.suppress(AttachdError, TimeoutError):
+    gone = (Refused, Ended, UsageError, TimeoutError)  # whatever it was, the lock decides
+    with contextlib.suppress(*gone):
         with attach_blocking(place.id, root=place.root, since="none", name="rm") as client:
-            with contextlib.suppress(AttachdError):
-                if force and place.exit_record() is None:
+            if force and place.exit_record() is None:
+                with contextlib.suppress(Refused):
                     client.signal(signal.SIGKILL, END_SECONDS)
             while not isinstance(client.receive(END_SECONDS), say.Exit | None):
                 pass

@@ -1,5 +1,7 @@
 """Frames against a list of payloads, cut at random places."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ CUTS = st.lists(st.integers(0, 600), max_size=20)
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     """Return ``data`` in pieces, some of them empty."""
     edges = [0, *sorted(min(place, len(data)) for place in places), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
 def drain(decoder: FrameDecoder) -> list[bytes]:

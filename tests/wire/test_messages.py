@@ -259,7 +259,9 @@ def test_a_message_is_a_map_with_a_type(value: object) -> None:
 
 
 @pytest.mark.parametrize("brackets", [b"\x91", b"\x81\xa1a"], ids=["lists", "maps"])
-@pytest.mark.parametrize("depth", [1, 100, 400, 511, 800, 990, 1022, 1023, 1024, 5000, 200_000])
+@pytest.mark.parametrize(
+    "depth", [1, 100, 400, 511, 800, 990, 1022, 1023, 1024, 5000, 200_000]
+)
 def test_deep_nesting_is_the_peers_fault(brackets: bytes, depth: int) -> None:
     """No depth of lists or maps in a field exhausts our stack."""
     nested = brackets * depth + b"\xc0"
