@@ -85,7 +85,9 @@ class Shop:
     def ctl(self, *words: object, check: bool = True) -> bytes:
         return self.call("attachctl", *words, check=check).stdout
 
-    def popen(self, program: str, *words: object, **options: object) -> subprocess.Popen[bytes]:
+    def popen(
+        self, program: str, *words: object, **options: object
+    ) -> subprocess.Popen[bytes]:
         settings: dict[str, object] = {
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,

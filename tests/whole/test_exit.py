@@ -14,7 +14,9 @@ pytestmark = pytest.mark.runc
 def test_an_exit_code_is_recorded_as_it_was(shop, code) -> None:
     """exit.json and --exit-file tell the same code, times, bytes and offsets."""
     copy = shop.scratch / "exit-copy.json"
-    box = shop.run("sh", "-c", f"echo out; echo err >&2; exit {code}", options=("--exit-file", copy))
+    box = shop.run(
+        "sh", "-c", f"echo out; echo err >&2; exit {code}", options=("--exit-file", copy)
+    )
     record = shop.ended(box)
 
     assert record["exit_code"] == code
@@ -40,7 +42,11 @@ def test_death_by_a_signal_is_told_as_a_signal(shop, name, number) -> None:
     shop.ctl("kill", "-s", name, box)
     record = shop.ended(box)
 
-    assert (record["exit_code"], record["signal"], record["reason"]) == (None, number, "signaled")
+    assert (record["exit_code"], record["signal"], record["reason"]) == (
+        None,
+        number,
+        "signaled",
+    )
     assert shop.ctl("wait", box) == f"{128 + number}\n".encode()
 
 
@@ -95,11 +101,19 @@ def test_the_exit_command_runs_once_with_its_arguments(shop) -> None:
     """--exit-command gets its --exit-command-arg words, after the record was written."""
     seen = shop.scratch / "seen"
     script = shop.scratch / "hook"
-    script.write_text(f"#!{sys.executable}\nimport sys\nopen({str(seen)!r}, 'a').write(repr(sys.argv[1:]) + '\\n')\n")
+    script.write_text(
+        f"#!{sys.executable}\nimport sys\nopen({str(seen)!r}, 'a').write(repr(sys.argv[1:]) + '\\n')\n"
+    )
     script.chmod(0o755)
     box = shop.run(
         "true",
-        options=("--exit-command", script, "--exit-command-arg", "a b", "--exit-command-arg=-c"),
+        options=(
+            "--exit-command",
+            script,
+            "--exit-command-arg",
+            "a b",
+            "--exit-command-arg=-c",
+        ),
     )
     shop.ended(box)
     wait_for(lambda: seen.exists() and seen.read_text().endswith("\n"))
@@ -109,7 +123,9 @@ def test_the_exit_command_runs_once_with_its_arguments(shop) -> None:
 def test_pid_files_hold_the_pids(shop) -> None:
     """--pid-file has the container's pid, --keeper-pid-file the shim's; so has the directory."""
     files = [shop.scratch / "pid", shop.scratch / "keeper"]
-    box = shop.run("sleep", "1000", options=("--pid-file", files[0], "--keeper-pid-file", files[1]))
+    box = shop.run(
+        "sleep", "1000", options=("--pid-file", files[0], "--keeper-pid-file", files[1])
+    )
     state = shop.state(box)
 
     assert [int(file.read_text()) for file in files] == [state["pid"], state["keeper_pid"]]

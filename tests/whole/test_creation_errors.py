@@ -1,0 +1,221 @@
+"""Requirement 2: a typo is told at creation, and nothing is left of it."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from harness import PATIENCE, wait_for
+
+pytestmark = pytest.mark.runc
+
+
+def nothing_is_left(shop, box: str) -> None:
+    """No process, socket, directory, log or container."""
+    wait_for(lambda: not shop.processes())
+    assert not shop.path(box).exists()
+    listed = subprocess.run(["runc", "list", "-q"], capture_output=True, timeout=PATIENCE)
+    assert box not in listed.stdout.decode().split()
+
+
+def refused(shop, *words: object, code: int = 125) -> str:
+    """Call attachd, expect ``code`` and one line on stderr; return it."""
+    done = shop.call("attachd", *words, check=False)
+    text = done.stderr.decode()
+    assert done.returncode == code, text
+    assert text.startswith("attachd: ")
+    assert text.count("\n") == 1
+    return text
+
+
+def report_of(shop, *words: object) -> dict:
+    """Call attachd with --sync-fd; return the report."""
+    read, write = os.pipe()
+    shop.call(
+        "attachd", words[0], "--sync-fd", write, *words[1:], check=False, pass_fds=(write,)
+    )
+    os.close(write)
+    with open(read) as file:
+        lines = file.read().splitlines()
+    assert len(lines) == 1
+    return json.loads(lines[0])
+
+
+@pytest.mark.parametrize("verb", ["run", "create"])
+def test_a_misspelt_program_is_127_in_the_runtimes_words(shop, verb) -> None:
+    """runc's words are on stderr; nothing is left."""
+    box = shop.name()
+    text = refused(shop, verb, box, "--", "bahs", code=127)
+
+    assert "executable file not found in $PATH" in text
+    nothing_is_left(shop, box)
+
+
+def test_a_program_that_is_not_executable_is_126(shop) -> None:
+    """As shells have it."""
+    box = shop.name()
+    refused(shop, "run", box, "--", "/etc/passwd", code=126)
+    nothing_is_left(shop, box)
+
+
+def test_the_report_tells_the_error_and_the_runtimes_stderr(shop) -> None:
+    """--sync-fd: one JSON line."""
+    box = shop.name()
+    error = report_of(shop, "run", box, "--", "bahs")["error"]
+
+    assert "executable file not found in $PATH" in error["message"]
+    assert "executable file not found in $PATH" in error["runtime_stderr"]
+    assert error["code"] == "runtime"
+    nothing_is_left(shop, box)
+
+
+def test_the_report_tells_the_pid(shop) -> None:
+    """--sync-fd: {"pid": N} when creation worked."""
+    box = shop.name()
+    report = report_of(shop, "run", box, "--", "sleep", "1000")
+
+    assert report == {"pid": shop.state(box)["pid"]}
+
+
+def test_a_missing_bundle_is_refused(shop) -> None:
+    """Before anything was made; the report tells it as well."""
+    box = shop.name()
+    assert "no such directory" in refused(shop, "run", "--bundle", "/nowhere", box)
+    assert (
+        "no such directory"
+        in report_of(shop, "run", "--bundle", "/nowhere", box)["error"]["message"]
+    )
+    nothing_is_left(shop, box)
+
+
+@pytest.mark.parametrize(
+    "text", ["{bad", "[]", '{"process": 3}', '{"ociVersion": 7}', "{}", ""]
+)
+def test_a_broken_configuration_is_refused(shop, text) -> None:
+    """By us when it is not JSON, by the runtime when it is not OCI."""
+    box = shop.name()
+    bundle = shop.scratch / "broken"
+    bundle.mkdir()
+    (bundle / "config.json").write_text(text)
+    refused(shop, "run", "--bundle", bundle, box)
+    nothing_is_left(shop, box)
+
+
+def test_a_missing_runtime_is_refused(shop) -> None:
+    """With a word on how to name another."""
+    box = shop.name()
+    assert "--runtime" in refused(shop, "run", "--runtime", "/no/runc", box, "--", "true")
+    nothing_is_left(shop, box)
+
+
+def test_an_id_in_use_is_refused_and_its_container_unharmed(shop) -> None:
+    """The first container runs on."""
+    box = shop.run("sleep", "1000")
+    assert "in use" in refused(shop, "run", box, "--", "true")
+    assert json.loads(shop.ctl("stats", box))["phase"] == "running"
+
+
+def test_an_id_that_the_runtime_has_is_refused_and_left_alone(shop) -> None:
+    """A container that another manager made under the same id is not deleted."""
+    box = shop.run("sleep", "1000")
+    other = shop.root / "other"
+    done = shop.call("attachd", "run", "--root", other, box, "--", "true", check=False)
+
+    assert done.returncode == 125
+    assert not (other / box).exists()
+    assert json.loads(shop.ctl("stats", box))["phase"] == "running"
+
+
+@pytest.mark.parametrize("box", ["a/b", "..", ".", "-x", "a b", "x" * 129, "a\nb", ""])
+def test_an_invalid_id_is_refused(shop, box) -> None:
+    """Whatever could be a path, an option, or no id of runc's."""
+    refused(shop, "run", "--", "true") if not box else refused(
+        shop, "run", "--log=none", "--", "x"
+    )
+    before = sorted(shop.root.parent.iterdir())
+    done = shop.call("attachd", "run", "--log", "none", box, "--", "true", check=False)
+    assert done.returncode == 125
+    assert sorted(shop.root.parent.iterdir()) == before
+
+
+def test_an_unwritable_log_directory_is_refused(shop) -> None:
+    """And the state directory is gone again."""
+    box = shop.name()
+    assert "cannot" in refused(shop, "run", "--log", "/proc/nope/x.log", box, "--", "true")
+    assert "cannot" in refused(shop, "run", "--log", f"cri:{shop.scratch}", box, "--", "true")
+    nothing_is_left(shop, box)
+
+
+def test_a_log_that_was_made_for_a_failed_container_is_gone(shop) -> None:
+    """Its directory, too."""
+    box = shop.name()
+    path = shop.scratch / "a" / "b" / "x.log"
+    refused(shop, "run", "--log", path, box, "--", "bahs", code=127)
+
+    assert not (shop.scratch / "a").exists()
+
+
+def test_a_socket_path_over_107_bytes_works(shop, tmp_path: Path) -> None:
+    """Bound and reached by way of /proc/self/fd."""
+    shop.root = tmp_path / ("long" * 40) / "root"
+    box = shop.run("sh", "-c", "sleep 0.2; echo far")
+    done = shop.call("attach", "--from", "start", box)
+
+    assert len(str(shop.path(box, "attach.sock"))) > 107
+    assert done.stdout == b"far\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "x"),
+        ("run", "--bundle", "/b", "x", "--", "y"),
+        ("run", "--log", "xml:/p", "x", "--", "y"),
+        ("run", "--log", "cri:", "x", "--", "y"),
+        ("run", "--ring-size", "1", "x", "--", "y"),
+        ("run", "--timeout", "-1", "x", "--", "y"),
+        ("run", "--timeout", "nan", "x", "--", "y"),
+        ("run", "--sync-fd", "99", "x", "--", "y"),
+        ("run", "--stdin-once", "x", "--", "y"),
+        ("run", "--exit-command-arg", "z", "x", "--", "y"),
+        ("run", "--oom-score-adj", "5000", "x", "--", "y"),
+        ("run", "--no-such-option", "x", "--", "y"),
+        ("frobnicate",),
+        (),
+    ],
+)
+def test_bad_words_get_one_line_and_125(shop, words) -> None:
+    """And nothing is made."""
+    refused(shop, *words)
+    assert not shop.root.exists()
+
+
+def test_a_runtime_that_hangs_is_given_up(shop) -> None:
+    """--create-timeout: the runtime is killed, everything is cleaned up."""
+    box = shop.name()
+    slow = shop.scratch / "slow"
+    slow.write_text('#!/bin/sh\ncase "$*" in *create*) exec sleep 1000;; esac\n')
+    slow.chmod(0o755)
+    text = refused(
+        shop, "run", "--runtime", slow, "--create-timeout", "0.3", box, "--", "true"
+    )
+    assert "0.3 seconds" in text
+    nothing_is_left(shop, box)
+
+
+def test_a_runtime_that_floods_stderr_is_bounded(shop) -> None:
+    """10 MB of errors become a bounded report that keeps both ends."""
+    box = shop.name()
+    loud = shop.scratch / "loud"
+    loud.write_text(
+        '#!/bin/sh\ncase "$*" in *create*) echo first >&2;'
+        " dd if=/dev/zero bs=1M count=10 2>/dev/null | tr '\\0' x >&2; echo; echo last >&2; exit 3;; esac\n"
+    )
+    loud.chmod(0o755)
+    error = report_of(shop, "run", "--runtime", loud, box, "--", "true")["error"]
+
+    assert error["message"].endswith("last")
+    assert error["runtime_stderr"].startswith("first")
+    assert len(error["runtime_stderr"]) < 64 * 1024
+    nothing_is_left(shop, box)

@@ -1,0 +1,78 @@
+"""Requirement 1: the manager dies, the container does not notice."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from harness import PATIENCE, wait_for
+
+pytestmark = pytest.mark.runc
+
+#: Tells in a file when SIGPIPE comes: its stdout is gone then.
+SCRIPT = (
+    "trap 'echo hit >/tmp/seen/sigpipe' PIPE; while :; do date || exit 9; sleep 0.05; done"
+)
+
+
+def seen_bundle(shop):
+    """Return a bundle that runs SCRIPT with a directory of ours at /tmp/seen, and that directory."""
+    bundle = shop.bundle("sh", "-c", SCRIPT)
+    seen = shop.scratch / "seen"
+    seen.mkdir()
+    mount = {
+        "destination": "/tmp/seen",
+        "type": "bind",
+        "source": str(seen),
+        "options": ["bind"],
+    }
+    shop.patch(bundle, lambda spec: spec["mounts"].append(mount))
+    return bundle, seen
+
+
+def test_a_container_outlives_the_sigkill_of_its_launcher(shop) -> None:
+    """Whoever launched it dies with SIGKILL; output goes on, SIGPIPE never comes."""
+    bundle, seen = seen_bundle(shop)
+    box = shop.name()
+    words = shop.argv("attachd", "run", "--root", shop.root, "--bundle", bundle, box)
+    manager = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import subprocess, time; subprocess.run({words!r}); time.sleep(1000)",
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    wait_for(
+        lambda: shop.path(box, "log/container.log").exists() and shop.log(box).count(b"\n") > 1
+    )
+    os.killpg(manager.pid, signal.SIGKILL)
+    manager.communicate(timeout=PATIENCE)
+    before = shop.log(box).count(b"\n")
+    wait_for(lambda: shop.log(box).count(b"\n") > before + 5)
+
+    assert not (seen / "sigpipe").exists()
+    assert not shop.path(box, "exit.json").exists()
+
+
+def test_the_same_container_dies_under_plain_runc(shop) -> None:
+    """The contrast: with a pipe whose reader is gone, the same script gets SIGPIPE."""
+    bundle, seen = seen_bundle(shop)
+    box = shop.name()
+    read, write = os.pipe()
+    subprocess.run(
+        ["runc", "run", "--detach", "--bundle", bundle, box],
+        stdin=subprocess.DEVNULL,
+        stdout=write,
+        stderr=subprocess.DEVNULL,
+        timeout=PATIENCE,
+        check=True,
+    )
+    os.close(write)
+    assert os.read(read, 10)
+    os.close(read)
+    wait_for((seen / "sigpipe").exists)
