@@ -80,7 +80,7 @@ def _create(config: Config, wish: "argparse.Namespace") -> int:
         words = ["--root", config.root, "--from", "start", "--fd", str(newborn.connection)]
         words += [] if config.stdin else ["--no-stdin"]
         _hand_over("attach", [*words, config.id])
-    if config.start and sys.stdout.isatty():
+    if config.start and sys.stdout is not None and sys.stdout.isatty():
         print(f"{config.id} is running; see its output with: attach {config.id}")
     return 0
 

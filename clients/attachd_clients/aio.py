@@ -114,11 +114,10 @@ class Client:
         Raises Ended when the server ended the conversation otherwise. On cancel: no event is
         lost.
         """
-        await trio.lowlevel.checkpoint()
+        await self._flush()  # grants what was taken before; nothing is taken yet
         while True:
             event = self._conversation.take()
             if event is not None:
-                await self._flush()
                 return event
             if self._over or self._conversation.exited:
                 return None

@@ -12,6 +12,7 @@ import signal
 import socket
 import stat
 import sys
+from collections.abc import AsyncIterator
 from typing import NoReturn
 
 import trio
@@ -40,7 +41,7 @@ def run(words: list[str]) -> int:
     wish = _parse(words)
     parse_origin(wish.since)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    return trio.run(_attach, wish, restrict_keyboard_interrupt_to_checkpoints=True)
+    return trio.run(_attach, wish)
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
@@ -66,11 +67,7 @@ async def _attach(wish: argparse.Namespace) -> int:
         name=name,
         connection=_inherited(wish.fd),
     ) as client:
-        try:
-            return await _converse(client, wish.no_stdin or wish.read_only)
-        except KeyboardInterrupt:
-            _say_how_to_come_back(client)
-            return LEFT
+        return await Screen(client).show(wish.no_stdin or wish.read_only)
 
 
 def _inherited(fd: int | None) -> trio.SocketStream | None:
@@ -81,28 +78,50 @@ def _inherited(fd: int | None) -> trio.SocketStream | None:
     return trio.SocketStream(trio.socket.from_stdlib_socket(peer))
 
 
-def _say_how_to_come_back(client: Client) -> None:
-    line = f"attach: left {client.place.id} at offset {client.offset}; come back with:"
-    print(f"{line} attach --from offset:{client.offset} {client.place.id}", file=sys.stderr)
+class Screen:
+    """One attached client in front of our own standard descriptors."""
 
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._shown = client.offset  #: everything before it was written in full
+        self._record: say.Record | None = None
 
-async def _converse(client: Client, no_stdin: bool) -> int:
-    """Copy until the exit record; return the container's code. Raises KeyboardInterrupt."""
-    record: say.Record | None = None
-    async with trio.open_nursery() as nursery:
-        stdin_wanted = client.welcome is not None and client.welcome.stdin != "closed"
-        if stdin_wanted and not no_stdin and _is_input(0):
-            nursery.start_soon(_copy_stdin, client)
-        async for event in client:
+    async def show(self, no_stdin: bool) -> int:
+        """Copy until the exit record or ctrl-C; return the exit code."""
+        client = self._client
+        with trio.open_signal_receiver(signal.SIGINT) as interrupts:
+            async with trio.open_nursery() as nursery:
+                stdin_wanted = client.welcome is not None and client.welcome.stdin != "closed"
+                if stdin_wanted and not no_stdin and _is_input(0):
+                    nursery.start_soon(_copy_stdin, client)
+                nursery.start_soon(_leave_on, interrupts, nursery.cancel_scope)
+                await self._copy_output()
+                nursery.cancel_scope.cancel()
+        if self._record is not None:
+            return shell_code(self._record)
+        again = f"attach --from offset:{self._shown} {client.place.id}"
+        line = (
+            f"attach: left {client.place.id} at offset {self._shown}; come back with: {again}"
+        )
+        print(line, file=sys.stderr)
+        return LEFT
+
+    async def _copy_output(self) -> None:
+        async for event in self._client:
             if isinstance(event, say.Output):
                 await _write(_STREAM_FDS[event.stream], event.data)
+                self._shown = event.offset + len(event.data)
             elif isinstance(event, say.Gap):
                 missed = f"{event.end - event.start} bytes from offset {event.start}"
                 print(f"attach: {missed} are no longer there", file=sys.stderr)
+                self._shown = event.end
             elif isinstance(event, say.Exit):
-                record = event.record
-        nursery.cancel_scope.cancel()
-    return LEFT if record is None else shell_code(record)
+                self._record = event.record
+
+
+async def _leave_on(interrupts: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async for _ in interrupts:
+        scope.cancel()
 
 
 def _is_input(fd: int) -> bool:

@@ -1,12 +1,9 @@
 """``minimal_client.py STATE_DIRECTORY``: attach to a container, written from protocol.md alone."""
 
-import json
 import os
 import secrets
-import select
 import socket
 import sys
-import time
 
 import msgpack
 
@@ -53,7 +50,9 @@ class Client:
         if tag == "welcome":
             self.stream_id, self.window = m["stream_id"], m["stdin_window"]
             if m["stdin"] != "closed":
-                self.say("stdin", offset=m["stdin_offset"], data=self.unsent(m["stdin_offset"]))
+                self.say(
+                    "stdin", offset=m["stdin_offset"], data=self.unsent(m["stdin_offset"])
+                )
                 self.reading or self.end_stdin()
             self.reading &= m["stdin"] != "closed"
         elif tag == "output":
@@ -69,6 +68,8 @@ class Client:
         elif tag == "ping":
             self.say("pong", id=m["id"], newest=0)
         elif tag == "exit":
-            sys.exit(code_of(m["record"]))
+            record = m["record"]
+            signal, code = record["signal"], record["exit_code"]
+            sys.exit(128 + signal if signal else 125 if code is None else code)
         elif tag in ("goodbye", "error") and m["code"] not in ("ended", "stdin_closed"):
             sys.exit(f"{m['code']}: {m['text']}")

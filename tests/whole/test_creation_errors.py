@@ -210,7 +210,8 @@ def test_a_runtime_that_floods_stderr_is_bounded(shop) -> None:
     loud = shop.scratch / "loud"
     loud.write_text(
         '#!/bin/sh\ncase "$*" in *create*) echo first >&2;'
-        " dd if=/dev/zero bs=1M count=10 2>/dev/null | tr '\\0' x >&2; echo; echo last >&2; exit 3;; esac\n"
+        " dd if=/dev/zero bs=1M count=10 2>/dev/null | tr '\\0' x >&2;"
+        " echo >&2; echo last >&2; exit 3;; esac\n"
     )
     loud.chmod(0o755)
     error = report_of(shop, "run", "--runtime", loud, box, "--", "true")["error"]

@@ -102,7 +102,8 @@ def test_the_exit_command_runs_once_with_its_arguments(shop) -> None:
     seen = shop.scratch / "seen"
     script = shop.scratch / "hook"
     script.write_text(
-        f"#!{sys.executable}\nimport sys\nopen({str(seen)!r}, 'a').write(repr(sys.argv[1:]) + '\\n')\n"
+        f"#!{sys.executable}\nimport sys\n"
+        f"open({str(seen)!r}, 'a').write(repr(sys.argv[1:]) + '\\n')\n"
     )
     script.chmod(0o755)
     box = shop.run(

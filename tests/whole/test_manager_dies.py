@@ -10,14 +10,14 @@ from harness import PATIENCE, wait_for
 
 pytestmark = pytest.mark.runc
 
+MANAGER = "import subprocess, time; subprocess.run({!r}); time.sleep(1000)"
+
 #: Tells in a file when SIGPIPE comes: its stdout is gone then.
-SCRIPT = (
-    "trap 'echo hit >/tmp/seen/sigpipe' PIPE; while :; do date || exit 9; sleep 0.05; done"
-)
+SCRIPT = "trap 'echo hit >/tmp/seen/sigpipe' PIPE; while :; do echo $(date); sleep 0.05; done"
 
 
 def seen_bundle(shop):
-    """Return a bundle that runs SCRIPT with a directory of ours at /tmp/seen, and that directory."""
+    """Return a bundle that runs SCRIPT with our directory at /tmp/seen, and the directory."""
     bundle = shop.bundle("sh", "-c", SCRIPT)
     seen = shop.scratch / "seen"
     seen.mkdir()
@@ -73,6 +73,9 @@ def test_the_same_container_dies_under_plain_runc(shop) -> None:
         check=True,
     )
     os.close(write)
-    assert os.read(read, 10)
-    os.close(read)
-    wait_for((seen / "sigpipe").exists)
+    try:
+        assert os.read(read, 10)
+        os.close(read)
+        wait_for((seen / "sigpipe").exists)
+    finally:
+        subprocess.run(["runc", "delete", "--force", box], timeout=PATIENCE, check=False)
