@@ -42,7 +42,15 @@ def main() -> NoReturn:
             code = _create(config, wish)
     except (UsageError, RuntimeFailed, AttachdError) as error:
         code = _tell(error, sync_fd)
-    sys.exit(code)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End without taking the interpreter apart, which costs a tenth of a whole creation."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(code)
 
 
 def _open_standard_descriptors() -> None:

@@ -5,7 +5,6 @@ fails after it is undone by the keeper, which then reports the error. Nothing ha
 """
 
 import os
-import secrets
 import socket
 from typing import NamedTuple, NoReturn
 
@@ -84,7 +83,7 @@ def _prepare(config: Config, directory: int) -> tuple[keep.Shim, list[str]]:
     except BaseException:
         descriptors.unmake(made)
         raise
-    return keep.Shim(config, table, ends, secrets.token_hex(16), tuple(made)), made
+    return keep.Shim(config, table, ends, os.urandom(16).hex(), tuple(made)), made
 
 
 def _connect(directory: int) -> int:

@@ -31,7 +31,12 @@ async def serve(table: Table) -> None:
     if not header.known:
         raise SystemExit("this header was made by another version of attachd")
     await _wait_created(header, table.news)
-    state = files.read_json(f"/proc/self/fd/{table.directory}/{files.STATE}")
+    try:
+        state = files.read_json(f"/proc/self/fd/{table.directory}/{files.STATE}")
+    except FileNotFoundError:
+        if header.exit_code:
+            return  # somebody has removed the directory: there is nobody left to tell
+        raise
     await Shim(table, header, Settings.of_state(state)).run()
 
 

@@ -140,7 +140,7 @@ class Connection:
         try:
             welcome = self._welcome(message)
         except AttachdError as error:
-            goodbye = say.Goodbye(code=error.code, text=str(error))
+            goodbye = say.Goodbye(code=error.code, text=say.plain(str(error)))
             await self._stream.send_all(self._session.send(goodbye))
             raise _Over from None
         await self._stream.send_all(self._session.send(welcome))
@@ -212,7 +212,7 @@ class Connection:
                 self._obey(message, nursery)
             except (Denied, Refused) as error:
                 number = getattr(message, "id", 0)
-                self._tell(say.Error(id=number, code=error.code, text=str(error)))
+                self._tell(say.Error(id=number, code=error.code, text=say.plain(str(error))))
 
     def _obey(self, message: say.Message, nursery: trio.Nursery) -> None:
         match message:
@@ -258,7 +258,7 @@ class Connection:
             with trio.CancelScope(shield=True):
                 await self._shim.container.start()
         except AttachdError as error:
-            self._tell(say.Error(id=number, code=error.code, text=str(error)))
+            self._tell(say.Error(id=number, code=error.code, text=say.plain(str(error))))
         else:
             self._tell(say.Done(id=number))
 
@@ -343,7 +343,7 @@ class Connection:
             return  # a frame was cut: nothing can follow it
         with trio.move_on_after(LAST_WORD_SECONDS):
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                goodbye = say.Goodbye(code=error.code, text=str(error))
+                goodbye = say.Goodbye(code=error.code, text=say.plain(str(error)))
                 await self._stream.send_all(encode_frame(encode(goodbye)))
 
     def _leave(self) -> None:

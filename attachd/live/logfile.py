@@ -88,14 +88,13 @@ class LogFile:
         end = min(index.newest, begun + BATCH_BYTES)
         if begun == end:
             return False
-        data = memoryview(self._feed.read(begun, end))
         text: list[bytes] = []
         while self._cursor.offset < end:
             chunk = self._cursor.step(index, end - self._cursor.offset)
             if chunk is None or isinstance(chunk, Missed):
                 raise AssertionError("the low water was not kept")
-            part = bytes(data[chunk.start - begun : chunk.end - begun])
-            text.append(self._lines.feed(chunk.stream, chunk.start, chunk.time, part))
+            data = self._feed.read(chunk.start, chunk.end)
+            text.append(self._lines.feed(chunk.stream, chunk.start, chunk.time, data))
         self._write(b"".join(text))
         return True
 

@@ -75,9 +75,11 @@ class Shim:
                 await self.container.wait_exit()
                 limit = settings.drain_timeout
                 drained = await drain(self.feed, pumps.cancel_scope, limit)
-        write_record(self._header, self.feed, self._logs, settings, self._directory, drained)
+        record = write_record(
+            self._header, self.feed, self._logs, settings, self._directory, drained
+        )
         self.container.write_phase()
-        self.feed.finish(files.read_json(os.path.join(self._directory, files.EXIT)))
+        self.feed.finish(record)
         await clean_up(self.container, settings)
 
     # What clients ask for

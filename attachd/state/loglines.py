@@ -79,7 +79,8 @@ class CriLines:
         if data:
             cut = data.rfind(b"\n") + 1
             if cut:
-                parts.append(_whole_lines(stream, time, data[: cut - 1]))
+                whole = data if cut == len(data) else data[:cut]
+                parts.append(_whole_lines(stream, time, whole))
             if cut < len(data):
                 fresh = _Open(b"", offset + cut, time)
                 parts.append(self._hold(stream, fresh, data[cut:], time))
@@ -132,12 +133,13 @@ def _has_long_line(body: bytes) -> bool:
 
 
 def _whole_lines(stream: int, time: int, body: bytes) -> bytes:
-    """Return the text of whole lines; ``body`` lacks only the last one's newline."""
+    """Return the text of whole lines, each with its newline. Few copies: this is the hot path."""
     full = _prefix(time, stream, b"F")
     if not _has_long_line(body):
-        return full + body.replace(b"\n", b"\n" + full) + b"\n"
+        text = body.replace(b"\n", b"\n" + full)
+        return b"".join((full, memoryview(text)[: -len(full)]))
     out: list[bytes] = []
-    for line in body.split(b"\n"):
+    for line in body[:-1].split(b"\n"):
         pieces, rest = _pieces(stream, time, time, line)
         out += (pieces, full, line[rest:], b"\n")
     return b"".join(out)

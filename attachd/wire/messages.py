@@ -235,7 +235,7 @@ _CHECKS: dict[object, typing.Callable[[object], bool]] = {
     list[str]: _is_texts,
     bytes: lambda value: type(value) is bytes,
     bool: lambda value: type(value) is bool,
-    Record: lambda value: type(value) is dict,
+    Record: lambda value: type(value) is dict and all(type(key) is str for key in value),
 }
 
 
@@ -264,9 +264,22 @@ def encode(message: Message) -> bytes:
     for field in _FIELDS[tag]:
         value: object = getattr(message, field.name)
         if not field.check(value):
-            raise LocalProtocolError(f"{tag}.{field.name} cannot be {value!r:.80}")
+            raise LocalProtocolError(f"{tag}.{field.name} cannot be {_show(value)}")
         body[field.name] = value
-    return bytes(msgpack.packb(body))
+    try:
+        return bytes(msgpack.packb(body))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise LocalProtocolError(f"{tag} cannot be packed: {error}") from None
+
+
+def plain(text: str) -> str:
+    """Return ``text`` so that it can be sent: cut to the limit, lone surrogates replaced."""
+    return text[:MAX_TEXT].encode(errors="replace").decode()
+
+
+def _show(value: object) -> str:
+    """Return a few words on a value; never the repr of what may be huge or deeply nested."""
+    return repr(value)[:80] if type(value) in (int, bool, type(None)) else type(value).__name__
 
 
 def _unpack(payload: bytes) -> dict[object, object]:
@@ -294,7 +307,7 @@ def decode(payload: bytes) -> Message | None:
     for name, check, required in _FIELDS[tag]:
         if name in body:
             if not check(body[name]):
-                raise RemoteProtocolError(f"{tag}.{name} cannot be {body[name]!r:.80}")
+                raise RemoteProtocolError(f"{tag}.{name} cannot be {_show(body[name])}")
             values[name] = body[name]
         elif required:
             raise RemoteProtocolError(f"{tag} needs {name}")

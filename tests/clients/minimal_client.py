@@ -2,27 +2,24 @@
 
 import os
 import secrets
+import select
 import socket
 import sys
 
 import msgpack
 
 CREDIT = 1 << 20
-STREAMS = {"stdout": 1, "stderr": 2}
+FDS = {"stdout": 1, "stderr": 2}
 
 
 class Client:
-    """How much output we were given, and which stdin the container does not have yet."""
+    """Shows output from the start, sends our stdin, ends with the container's code."""
 
-    def __init__(self):
-        self.since, self.stream_id, self.key = "start", "", secrets.token_bytes(16)
-        self.unacked, self.acked, self.reading = b"", 0, True
-
-    def connect(self):
-        self.peer, self.buffer, self.window = socket.socket(socket.AF_UNIX), b"", 0
+    def __init__(self, directory):
+        os.chdir(directory)  # a relative path always fits into sockaddr_un
+        self.peer = socket.socket(socket.AF_UNIX)
         self.peer.connect("attach.sock")
-        asked = {"since": self.since, "stream_id": self.stream_id, "key": self.key}
-        self.say("hello", version=1, credit=CREDIT, **asked)
+        self.buffer, self.sent, self.acked, self.window, self.open = b"", 0, 0, 0, False
 
     def say(self, tag, **fields):
         payload = msgpack.packb({"type": tag, **fields})
@@ -31,45 +28,50 @@ class Client:
     def hear(self):
         data = self.peer.recv(1 << 18)
         if not data:
-            raise ConnectionError("the server is gone, its successor will answer")
+            sys.exit("the server is gone")
         self.buffer += data
         while len(self.buffer) >= 4 + (size := int.from_bytes(self.buffer[:4], "big")):
-            yield msgpack.unpackb(self.buffer[4 : 4 + size])
-            self.buffer = self.buffer[4 + size :]
+            message, self.buffer = self.buffer[4 : 4 + size], self.buffer[4 + size :]
+            self.obey(**msgpack.unpackb(message))
 
-    def read_stdin(self):
-        data = os.read(0, min(self.window - len(self.unacked), 1 << 16))
-        offset, self.unacked = self.acked + len(self.unacked), self.unacked + data
-        self.say("stdin", offset=offset, data=data) if data else self.end_stdin()
-
-    def end_stdin(self):
-        self.reading = False
-        self.say("stdin_eof", offset=self.acked + len(self.unacked))
-
-    def obey(self, tag, m):
+    def obey(self, **message):
+        tag = message["type"]
         if tag == "welcome":
-            self.stream_id, self.window = m["stream_id"], m["stdin_window"]
-            if m["stdin"] != "closed":
-                self.say(
-                    "stdin", offset=m["stdin_offset"], data=self.unsent(m["stdin_offset"])
-                )
-                self.reading or self.end_stdin()
-            self.reading &= m["stdin"] != "closed"
+            self.window, self.open = message["stdin_window"], message["stdin"] != "closed"
         elif tag == "output":
-            with open(STREAMS[m["stream"]], "wb", closefd=False) as sink:
-                sink.write(m["data"])
-            self.since = f"offset:{m['offset'] + len(m['data'])}"
-            self.say("credit", bytes=len(m["data"]))
+            rest = message["data"]
+            while rest:
+                rest = rest[os.write(FDS[message["stream"]], rest) :]
+            self.say("credit", bytes=len(message["data"]))
         elif tag == "gap":
-            self.since = f"offset:{m['end']}"
+            print(f"{message['end'] - message['start']} bytes are gone", file=sys.stderr)
         elif tag == "stdin_ack":
-            self.unacked, self.acked = self.unsent(m["offset"]), max(self.acked, m["offset"])
-            self.reading &= not m["eof"]
+            self.acked = message["offset"]
+            self.open = self.open and not message["eof"]
         elif tag == "ping":
-            self.say("pong", id=m["id"], newest=0)
+            self.say("pong", id=message["id"], newest=0)
         elif tag == "exit":
-            record = m["record"]
-            signal, code = record["signal"], record["exit_code"]
+            code, signal = message["record"]["exit_code"], message["record"]["signal"]
             sys.exit(128 + signal if signal else 125 if code is None else code)
-        elif tag in ("goodbye", "error") and m["code"] not in ("ended", "stdin_closed"):
-            sys.exit(f"{m['code']}: {m['text']}")
+        elif tag == "goodbye":
+            sys.exit(f"{message['code']}: {message['text']}")
+
+    def feed(self):
+        data = os.read(0, min(1 << 16, self.window - (self.sent - self.acked)))
+        if data:
+            self.say("stdin", offset=self.sent, data=data)
+            self.sent += len(data)
+        else:
+            self.say("stdin_eof", offset=self.sent)
+            self.open = False
+
+    def run(self):
+        self.say("hello", version=1, since="start", credit=CREDIT, key=secrets.token_bytes(16))
+        while True:
+            may_send = self.open and self.sent - self.acked < self.window
+            ready, _, _ = select.select([self.peer, *([0] if may_send else [])], [], [])
+            self.hear() if self.peer in ready else self.feed()
+
+
+if __name__ == "__main__":
+    Client(sys.argv[1]).run()
