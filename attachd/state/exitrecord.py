@@ -71,10 +71,3 @@ def exit_record(container: str, stream_id: str, end: Ending) -> dict[str, object
 def to_json(record: dict[str, object]) -> bytes:
     """Return the record as the bytes of a file: indented, with a newline at the end."""
     return json.dumps(record, indent=2).encode() + b"\n"
-
-
-def shell_code(exit_code: object, signal: object) -> int:
-    """Return a record's end as a shell tells it: the code, 128+n for a signal, 125 for unknown."""
-    if isinstance(exit_code, int):
-        return exit_code
-    return 128 + signal if isinstance(signal, int) else 125

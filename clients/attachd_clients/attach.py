@@ -8,11 +8,12 @@ codes: the container's own (128+n for a signal), 123 after leaving, 125 for a fa
 import argparse
 import errno
 import os
+import select
 import signal
 import socket
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import NoReturn
 
 import trio
@@ -109,14 +110,17 @@ class Screen:
     async def _copy_output(self) -> None:
         async for event in self._client:
             if isinstance(event, say.Output):
-                await _write(_STREAM_FDS[event.stream], event.data)
-                self._shown = event.offset + len(event.data)
+                self._shown = event.offset
+                await _write(_STREAM_FDS[event.stream], event.data, self._advance)
             elif isinstance(event, say.Gap):
                 missed = f"{event.end - event.start} bytes from offset {event.start}"
                 print(f"attach: {missed} are no longer there", file=sys.stderr)
                 self._shown = event.end
             elif isinstance(event, say.Exit):
                 self._record = event.record
+
+    def _advance(self, count: int) -> None:
+        self._shown += count
 
 
 async def _leave_on(interrupts: AsyncIterator[int], scope: trio.CancelScope) -> None:
@@ -156,16 +160,25 @@ async def _read(fd: int) -> bytes:
     return os.read(fd, _READ_BYTES)
 
 
-async def _write(fd: int, data: bytes) -> None:
-    """Write all; a reader of ours that is slow makes only us wait, in a thread."""
-    try:
-        await trio.lowlevel.wait_writable(fd)
-    except OSError as error:
-        if error.errno != errno.EPERM:
-            raise
+async def _write(fd: int, data: bytes, wrote: Callable[[int], None]) -> None:
+    """Write all, and tell ``wrote`` of each piece; a slow reader of ours makes only us wait.
+
+    What poll says is writable takes PIPE_BUF bytes without blocking (pipe(7)); more is written
+    in a thread, which a cancelled caller leaves behind.
+    """
     rest = memoryview(data)
     while rest:
-        count = await trio.to_thread.run_sync(os.write, fd, rest, abandon_on_cancel=True)
+        try:
+            await trio.lowlevel.wait_writable(fd)
+        except OSError as error:  # epoll takes no regular files: they are always ready
+            if error.errno != errno.EPERM:
+                raise
+            await trio.lowlevel.checkpoint()
+        if len(rest) <= select.PIPE_BUF:
+            count = os.write(fd, rest)
+        else:
+            count = await trio.to_thread.run_sync(os.write, fd, rest, abandon_on_cancel=True)
+        wrote(count)
         rest = rest[count:]
 
 

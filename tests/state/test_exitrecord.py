@@ -1,0 +1,47 @@
+"""The record of the end."""
+
+import json
+
+import pytest
+
+from attachd.state.exitrecord import (
+    CLD_DUMPED,
+    CLD_EXITED,
+    CLD_KILLED,
+    CLD_UNKNOWN,
+    Ending,
+    exit_record,
+    to_json,
+)
+
+
+def record(code: int, status: int, **changes: object) -> dict:
+    ending = Ending(code, status, 2, 1, 0, False, True, {"stdout": 3, "stderr": 4}, 7, 0)
+    return exit_record("box", "s", ending._replace(**changes))
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "code", "signal"),
+    [
+        (record(CLD_EXITED, 7), "exited", 7, None),
+        (record(CLD_KILLED, 9), "signaled", None, 9),
+        (record(CLD_DUMPED, 11), "signaled", None, 11),
+        (record(CLD_KILLED, 9, oom_kills=1), "oom", None, 9),
+        (record(CLD_KILLED, 15, oom_kills=1), "signaled", None, 15),
+        (record(CLD_EXITED, 1, oom_kills=1), "exited", 1, None),
+        (record(CLD_KILLED, 9, timed_out=True), "timeout", None, 9),
+        (record(CLD_UNKNOWN, 0), "unknown", None, None),
+    ],
+)
+def test_the_reason_and_exactly_one_number(found, reason, code, signal) -> None:
+    """A code is never made up."""
+    assert (found["reason"], found["exit_code"], found["signal"]) == (reason, code, signal)
+
+
+def test_a_container_that_never_started_has_no_start() -> None:
+    """null, and the file is JSON with a newline."""
+    found = record(CLD_KILLED, 9, started=0)
+    assert found["started_at"] is None
+    assert found["offset"] == 7
+    assert json.loads(to_json(found)) == found
+    assert to_json(found).endswith(b"}\n")

@@ -1,0 +1,91 @@
+"""CRI text gives back the exact bytes, however output was cut."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attachd.state.loglines import MAX_LINE, CriLines, RawLines
+from attachd.state.ring import STDERR, STDOUT
+
+pieces = st.lists(
+    st.tuples(
+        st.sampled_from([STDOUT, STDERR]),
+        st.one_of(
+            st.binary(max_size=20),
+            st.lists(st.sampled_from([b"\n", b"a", b"\0\xff"]), max_size=12).map(b"".join),
+            st.integers(MAX_LINE - 2, 3 * MAX_LINE).map(lambda n: b"x" * n),
+            st.just(b"y" * MAX_LINE + b"\n" + b"z" * (MAX_LINE + 1) + b"\nshort\n"),
+        ),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+def parse(text: bytes) -> dict[int, bytes]:
+    """Return each stream's bytes, by the rule of the format."""
+    streams = {STDOUT: b"", STDERR: b""}
+    for line in text.split(b"\n")[:-1]:
+        _, name, tag, rest = line.split(b" ", 3)
+        stream = STDOUT if name == b"stdout" else STDERR
+        streams[stream] += rest + (b"\n" if tag == b"F" else b"")
+        assert len(rest) <= MAX_LINE
+    return streams
+
+
+@given(pieces)
+def test_joining_the_texts_gives_back_the_bytes(script) -> None:
+    """Over cuts, streams, flushes, long lines, NUL and what is not UTF-8."""
+    lines, text, offset = CriLines(), b"", 0
+    expected = {STDOUT: b"", STDERR: b""}
+    for stream, data, flush in script:
+        text += lines.feed(stream, offset, 1, data)
+        expected[stream] += data
+        offset += len(data)
+        if flush:
+            text += lines.flush(stream)
+            assert lines.open_start(stream) is None
+    text += lines.flush(STDOUT) + lines.flush(STDERR)
+    assert parse(text) == expected
+
+
+@given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
+def test_the_text_does_not_depend_on_how_reads_were_cut(data, cuts) -> None:
+    """P comes from length or time, never from where a read ended."""
+    whole = CriLines().feed(STDOUT, 0, 1, data)
+    lines, text, begin = CriLines(), b"", 0
+    for end in [*sorted(min(c, len(data)) for c in cuts), len(data)]:
+        text += lines.feed(STDOUT, begin, 1, data[begin:end])
+        begin = end
+    assert text == whole
+    assert b"stdout P" not in text
+
+
+@given(pieces)
+def test_the_open_line_begins_where_it_says(script) -> None:
+    """A successor that feeds the same bytes from there is in the same state."""
+    lines, offset, streams = CriLines(), 0, {STDOUT: [], STDERR: []}
+    for stream, data, _ in script:
+        lines.feed(stream, offset, 1, data)
+        streams[stream] += [(offset + i, data[i : i + 1]) for i in range(len(data))]
+        offset += len(data)
+    for stream, held in streams.items():
+        start = lines.open_start(stream)
+        rest = b"".join(b for at, b in held if start is not None and at >= start)
+        successor = CriLines()
+        assert successor.feed(stream, start or 0, 1, rest) == b""
+        assert successor.flush(stream) == lines.flush(stream)
+
+
+def test_a_line_of_1_mb_is_cut_at_16_kib() -> None:
+    """All pieces but the last are P."""
+    text = CriLines().feed(STDOUT, 0, 1, b"x" * 1_000_000 + b"\n")
+    tags = [line.split(b" ", 3)[2] for line in text.splitlines()]
+    assert tags == [b"P"] * (1_000_000 // MAX_LINE) + [b"F"]
+
+
+def test_raw_is_raw() -> None:
+    """Nothing is added, nothing is held back."""
+    raw = RawLines()
+    assert raw.feed(STDERR, 0, 1, b"a\nb") == b"a\nb"
+    assert raw.open_start(STDERR) is None
+    assert raw.flush(STDERR) == b""
