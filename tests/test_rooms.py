@@ -43,7 +43,12 @@ ROOMS = {
     "__init__": _room(""),
 }
 
-CLIENTS_MAY_IMPORT = ("attachd.wire", "attachd.errors", "attachd.state.keys")
+CLIENTS_MAY_IMPORT = (
+    "attachd.wire",
+    "attachd.errors",
+    "attachd.state.keys",
+    "attachd.state.times",  # a log's times, read from its file
+)
 CLIENTS_MAY_USE = {"trio", "attrs", "attachd", "attachd_clients"}
 
 

@@ -64,19 +64,17 @@ def keep(shim: Shim, report_fd: int) -> None:
     header = descriptors.map_header(shim.table.header)
     descriptors.Libc().become_subreaper()
     bell = _hear_signals(header)
-    server = Server(shim.table, environment)
-    server.start()
     try:
         _bring_up(shim, header, environment)
     except AttachdError as error:
-        server.stop()
         _undo(shim, header, environment)
         report.send(report_fd, report.of_error(error))
         return
     report.send(report_fd, report.of_pid(header.pid))
-    os.eventfd_write(shim.table.news, 1)
     _lower_oom_score(shim.config.oom_score_adj)
-    _watch(shim.table, header, server, bell)
+    # Only now: its imports would compete with the runtime for the processor, and whoever waits
+    # for the report would pay. The pipe and the socket's backlog hold what comes meanwhile.
+    _watch(shim.table, header, Server(shim.table, environment), bell)
 
 
 def _hear_signals(header: Header) -> int:
@@ -106,13 +104,20 @@ class Server:
         self._born = 0.0
         self.pid = 0
 
-    def start(self) -> None:
-        """Start it; the table goes along as ``name=descriptor`` arguments."""
+    def start(self) -> bool:
+        """Start it; the table goes along as ``name=descriptor`` arguments.
+
+        Returns False when there is no process to be had (fork(2), EAGAIN, ENOMEM).
+        """
         names = self._table.items()
         argv = [sys.executable, "-s", "-P", "-m", "attachd.live"]
         argv += [f"{name}={fd}" for name, fd in names.items()]
         self._born = time.monotonic()
-        self.pid = spawn(argv, self._environment, (0, 1, 2), tuple(names.values()))
+        try:
+            self.pid = spawn(argv, self._environment, (0, 1, 2), tuple(names.values()))
+        except OSError:
+            return False
+        return True
 
     def delay_after_death(self) -> float:
         """Return how long to wait before the next start."""
@@ -125,11 +130,6 @@ class Server:
         """Have the next server begin without the container's stdin; return the new table."""
         self._table = self._table._replace(stdin=-1)
         return self._table
-
-    def stop(self) -> None:
-        """Kill it and wait for its end."""
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
 
 
 def _bring_up(shim: Shim, header: Header, environment: dict[str, str]) -> None:
@@ -283,9 +283,9 @@ def _watch(table: descriptors.Table, header: Header, server: Server, bell: int) 
     poller.register(bell, select.POLLIN)
     poller.register(table.orders, select.POLLIN)
     stdin = table.stdin
-    restart_at: float | None = None
+    start_at: float | None = time.monotonic()
     while True:
-        wait = None if restart_at is None else max(0.0, restart_at - time.monotonic()) * 1000
+        wait = None if start_at is None else max(0.0, start_at - time.monotonic()) * 1000
         for fd, _ in poller.poll(wait):
             os.read(fd, 4096)
         if header.stdin_closed and stdin >= 0:
@@ -296,11 +296,12 @@ def _watch(table: descriptors.Table, header: Header, server: Server, bell: int) 
         if status == 0:
             return
         if status is not None:
-            restart_at = time.monotonic() + server.delay_after_death()
-        if restart_at is not None and time.monotonic() >= restart_at:
-            restart_at = None
+            start_at = time.monotonic() + server.delay_after_death()
             header.restarts += 1
-            server.start()
+        if start_at is not None and time.monotonic() >= start_at:
+            start_at = None
+            if not server.start():
+                start_at = time.monotonic() + server.delay_after_death()
 
 
 def _reap_all(header: Header, news: int = -1, server: int = 0) -> int | None:

@@ -1,6 +1,5 @@
 """The server process: ``python -m attachd.live name=descriptor …``, started by the keeper alone."""
 
-import contextlib
 import logging
 import os
 import signal
@@ -12,7 +11,6 @@ from attachd.keeper import files
 from attachd.keeper.descriptors import Table, map_header
 from attachd.live.settings import Settings
 from attachd.live.shim import Shim
-from attachd.state.header import Header
 
 
 def read_table(words: list[str]) -> Table:
@@ -26,11 +24,10 @@ def read_table(words: list[str]) -> Table:
 
 
 async def serve(table: Table) -> None:
-    """Wait until the container was created, then be its shim until the end."""
+    """Be the shim of a container that was created, until the end."""
     header = map_header(table.header)
     if not header.known:
         raise SystemExit("this header was made by another version of attachd")
-    await _wait_created(header, table.news)
     try:
         state = files.read_json(f"/proc/self/fd/{table.directory}/{files.STATE}")
     except FileNotFoundError:
@@ -38,13 +35,6 @@ async def serve(table: Table) -> None:
             return  # somebody has removed the directory: there is nobody left to tell
         raise
     await Shim(table, header, Settings.of_state(state)).run()
-
-
-async def _wait_created(header: Header, news: int) -> None:
-    while not header.created:
-        await trio.lowlevel.wait_readable(news)
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(news)
 
 
 def main() -> None:

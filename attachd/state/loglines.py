@@ -74,7 +74,7 @@ class CriLines:
         held = self._open.pop(stream, None)
         if held:
             end = data.find(b"\n") + 1 or len(data)
-            parts.append(self._hold(stream, held, data[:end], time))
+            parts.append(self._hold(stream, held, offset, data[:end], time))
             data, offset = data[end:], offset + end
         if data:
             cut = data.rfind(b"\n") + 1
@@ -83,7 +83,7 @@ class CriLines:
                 parts.append(_whole_lines(stream, time, whole))
             if cut < len(data):
                 fresh = _Open(b"", offset + cut, time)
-                parts.append(self._hold(stream, fresh, data[cut:], time))
+                parts.append(self._hold(stream, fresh, offset + cut, data[cut:], time))
         return b"".join(parts)
 
     def flush(self, stream: int) -> bytes:
@@ -91,8 +91,12 @@ class CriLines:
         line = self._open.pop(stream, None)
         return _prefix(line.time, stream, b"P") + line.text + b"\n" if line else b""
 
-    def _hold(self, stream: int, line: _Open, more: bytes, time: int) -> bytes:
-        """Go on with an open line by ``more``, whose only newline can be its last byte."""
+    def _hold(self, stream: int, line: _Open, offset: int, more: bytes, time: int) -> bytes:
+        """Go on with an open line by ``more`` at ``offset``; its only newline can be its last byte.
+
+        Bytes of the other stream may lie between the two, so a piece's start is counted in
+        ``more``: an open text is never over the limit, so each later piece begins there.
+        """
         text = line.text + more
         ended = text.endswith(b"\n")
         if ended:
@@ -101,8 +105,9 @@ class CriLines:
         if ended:
             when = line.time if rest == 0 else time
             return pieces + _prefix(when, stream, b"F") + text[rest:] + b"\n"
-        fresh = _Open(text[rest:], line.start + rest, line.time if rest == 0 else time)
-        self._open[stream] = fresh
+        if rest:
+            line = _Open(b"", offset + rest - len(line.text), time)
+        self._open[stream] = line._replace(text=text[rest:])
         return pieces
 
 

@@ -6,19 +6,26 @@ from hypothesis import strategies as st
 from attachd.state.loglines import MAX_LINE, CriLines, RawLines
 from attachd.state.ring import STDERR, STDOUT
 
-pieces = st.lists(
-    st.tuples(
-        st.sampled_from([STDOUT, STDERR]),
-        st.one_of(
-            st.binary(max_size=20),
-            st.lists(st.sampled_from([b"\n", b"a", b"\0\xff"]), max_size=12).map(b"".join),
-            st.integers(MAX_LINE - 2, 3 * MAX_LINE).map(lambda n: b"x" * n),
-            st.just(b"y" * MAX_LINE + b"\n" + b"z" * (MAX_LINE + 1) + b"\nshort\n"),
-        ),
-        st.booleans(),
-    ),
-    max_size=12,
+#: A short text as it is, or a number: that many bytes without a newline.
+tokens = st.one_of(
+    st.binary(max_size=20),
+    st.lists(st.sampled_from([b"\n", b"a", b"\0\xff"]), max_size=12).map(b"".join),
+    st.integers(MAX_LINE - 2, 3 * MAX_LINE),
+    st.just("lines"),
 )
+pieces = st.lists(
+    st.tuples(st.sampled_from([STDOUT, STDERR]), tokens, st.booleans()), max_size=12
+)
+
+
+def build(token: bytes | int | str) -> bytes:
+    """Return the bytes of a token."""
+    if isinstance(token, int):
+        return b"x" * token
+    if token == "lines":
+        return b"y" * MAX_LINE + b"\n" + b"z" * (MAX_LINE + 1) + b"\nshort\n"
+    assert isinstance(token, bytes)
+    return token
 
 
 def parse(text: bytes) -> dict[int, bytes]:
@@ -37,7 +44,8 @@ def test_joining_the_texts_gives_back_the_bytes(script) -> None:
     """Over cuts, streams, flushes, long lines, NUL and what is not UTF-8."""
     lines, text, offset = CriLines(), b"", 0
     expected = {STDOUT: b"", STDERR: b""}
-    for stream, data, flush in script:
+    for stream, token, flush in script:
+        data = build(token)
         text += lines.feed(stream, offset, 1, data)
         expected[stream] += data
         offset += len(data)
@@ -64,7 +72,8 @@ def test_the_text_does_not_depend_on_how_reads_were_cut(data, cuts) -> None:
 def test_the_open_line_begins_where_it_says(script) -> None:
     """A successor that feeds the same bytes from there is in the same state."""
     lines, offset, streams = CriLines(), 0, {STDOUT: [], STDERR: []}
-    for stream, data, _ in script:
+    for stream, token, _ in script:
+        data = build(token)
         lines.feed(stream, offset, 1, data)
         streams[stream] += [(offset + i, data[i : i + 1]) for i in range(len(data))]
         offset += len(data)
