@@ -13,7 +13,7 @@ import trio
 from attachd.live.feed import Feed
 from attachd.state.header import Pair
 from attachd.state.loglines import FORMATS
-from attachd.state.ring import STREAMS, Chunk, Cursor, Missed
+from attachd.state.ring import STREAM_NAMES, STREAMS, Chunk, Cursor, Missed
 
 #: How much output is formatted at once: 10 ms of a slow machine's time, and 4 pump steps.
 BATCH_BYTES = 1 << 20
@@ -45,6 +45,18 @@ class LogFile:
     def offset(self) -> int:
         """The offset up to which output is in the file or in an open line."""
         return self._cursor.offset
+
+    @property
+    def counters(self) -> dict[str, object]:
+        """Where the log is: the text in ``size`` bytes of file has, of each stream, all before
+        its ``starts``; what is behind that and before ``offset`` is an open line."""
+        starts = {STREAM_NAMES[s]: self._lines.open_start(s) for s in STREAMS}
+        return {
+            "offset": self.offset,
+            "size": self._size,
+            "starts": {k: self.offset if v is None else v for k, v in starts.items()},
+            "dropped": self.dropped,
+        }
 
     async def run(self) -> None:
         """Write until the feed has ended and all is on the disk; then return."""

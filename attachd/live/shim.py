@@ -107,13 +107,7 @@ class Shim:
             "ring_size": header.ring_size,
             "bytes": {STREAM_NAMES[stream]: index.bytes_of(stream) for stream in STREAMS},
             "logs": [
-                {
-                    "format": spec.format,
-                    "path": spec.path,
-                    "offset": log.offset,
-                    "dropped": log.dropped,
-                }
-                for spec, log in logs
+                {"format": spec.format, "path": spec.path} | log.counters for spec, log in logs
             ],
             "stdin": self.stdin.counters,
             "clients": [connection.counters for connection in self._connections],

@@ -205,7 +205,8 @@ class Conversation:
             case say.Done() | say.Report() | say.Error() | say.Pong():
                 self._answers[message.id] = message
             case say.Ping():
-                self._say(say.Pong(id=message.id, newest=0))
+                if self._session.state is State.ATTACHED:
+                    self._say(say.Pong(id=message.id, newest=0))
             case say.Goodbye():
                 self.goodbye = message
             case _:

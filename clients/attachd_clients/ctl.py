@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import typing
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
@@ -149,23 +150,50 @@ def _logs(wish: argparse.Namespace) -> int:
 
 
 def _output(place: Place, follow: bool) -> Iterator[Event]:
-    """Yield what the log has, then what the shim has beyond it: one sequence, by offset."""
-    offset = 0
-    if place.state().get("logs"):
-        for output in read_log(place):
-            yield output
-            offset = output.offset + len(output.data)
-    if place.exit_record() is not None and not _answers(place):
+    """Yield what the log has, then what the shim has beyond it: nothing twice, nothing left out."""
+    log = _log_counters(place)
+    if log is None:
+        yield from read_log(place)
         return
+    starts = dict.fromkeys(("stdout", "stderr"), 0) | log["starts"]
+    if log["size"]:
+        yield from read_log(place, log["size"])
+    since = f"offset:{min(starts.values())}"
     with attach_blocking(
-        place.id, root=place.root, since=f"offset:{offset}", role="viewer", name="logs"
+        place.id, root=place.root, since=since, role="viewer", name="logs"
     ) as client:
-        newest = client.welcome.newest if client.welcome else None
-        while follow or newest is None or client.offset < newest:
+        newest = client.welcome.newest if client.welcome else 0
+        while follow or client.offset < newest:
             event = client.receive()
             if event is None:
                 return
-            yield event
+            yield _after(event, starts)
+
+
+class _LogCounters(typing.TypedDict):
+    """What ``status`` tells of a log, as far as it matters here."""
+
+    size: int
+    starts: dict[str, int]
+
+
+def _log_counters(place: Place) -> _LogCounters | None:
+    """Return where the first log is in one consistent answer; None when the shim is gone."""
+    with _control(place, "viewer") as client:
+        if client.welcome is None:
+            return None
+        logs = client.status(ANSWER_SECONDS)["logs"]
+    return logs[0] if isinstance(logs, list) and logs else {"size": 0, "starts": {}}
+
+
+def _after(event: Event, starts: dict[str, int]) -> Event:
+    """Cut from an output what the log already had of its stream."""
+    if not isinstance(event, say.Output):
+        return event
+    skip = max(0, starts[event.stream] - event.offset)
+    return say.Output(
+        offset=event.offset, stream=event.stream, time=event.time, data=event.data[skip:]
+    )
 
 
 # Acting

@@ -1,5 +1,6 @@
 """Output from files alone: what a shim that is gone would have sent."""
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -11,7 +12,7 @@ from attachd.wire.origin import Origin, parse_origin
 from attachd_clients.conversation import Event
 from attachd_clients.places import Place
 
-_READ_BYTES = 1 << 20
+_READ_BYTES = 256 * 1024
 
 
 def recall(place: Place, since: str) -> Iterator[Event]:
@@ -31,8 +32,12 @@ def recall(place: Place, since: str) -> Iterator[Event]:
     yield say.Exit(record=record)
 
 
-def read_log(place: Place) -> Iterator[say.Output]:
-    """Yield all output in the container's first log, in order, from offset 0.
+def read_log(place: Place, end: int | None = None) -> Iterator[say.Output]:
+    """Yield all output in the container's first log, in the log's order, from offset 0.
+
+    ``end`` is the size up to which the file is read. Offsets count what the log has before: a
+    line that stayed open is logged behind what the other stream said meanwhile, so they equal
+    the shim's for a container that uses one stream, and otherwise nearly so.
 
     Raises UsageError when no log was kept or it cannot be read. Lines that are not in the
     log's format are skipped.
@@ -47,7 +52,8 @@ def read_log(place: Place) -> Iterator[say.Output]:
         raise UsageError(f"cannot read the log {log['path']}: {error.strerror}") from None
     with file:
         file.seek(log["start"])
-        yield from _raw(file) if log["format"] == "raw" else _cri(file)
+        left = sys.maxsize if end is None else end - log["start"]
+        yield from _raw(file, left) if log["format"] == "raw" else _cri(file, left)
 
 
 def cut(outputs: Iterator[say.Output], origin: Origin) -> Iterator[say.Output]:
@@ -90,19 +96,24 @@ def _last_lines(outputs: Iterator[say.Output], lines: int) -> Iterator[say.Outpu
             yield _from(output, skip)
 
 
-def _raw(file: BinaryIO) -> Iterator[say.Output]:
+def _raw(file: BinaryIO, left: int) -> Iterator[say.Output]:
     """A raw log does not say which stream a byte is of: all are told as stdout."""
     offset = 0
-    while data := file.read(_READ_BYTES // 4):
+    while data := file.read(min(_READ_BYTES, left - offset)):
         yield say.Output(offset=offset, stream="stdout", time=0, data=data)
         offset += len(data)
 
 
-def _cri(file: BinaryIO) -> Iterator[say.Output]:
+def _cri(file: BinaryIO, left: int) -> Iterator[say.Output]:
     offset = 0
     for line in file:
+        left -= len(line)
+        if left < 0:
+            return
         fields = line.split(b" ", 3)
-        if len(fields) != 4 or not line.endswith(b"\n") or fields[2] not in (b"F", b"P"):
+        if len(fields) != 4 or not line.endswith(b"\n"):
+            continue
+        if fields[1] not in (b"stdout", b"stderr") or fields[2] not in (b"F", b"P"):
             continue
         try:
             time = parse_rfc3339(fields[0].decode())

@@ -672,7 +672,6 @@ def test_a_ping_of_the_server_is_answered() -> None:
     assert clerk.heard[-1] == say.Pong(id=5, newest=0)
 
 
-@pytest.mark.xfail(reason="conversation answers a ping after its detach: LocalProtocolError")
 def test_a_ping_that_crosses_a_detach_does_no_harm() -> None:
     """A client that has said detach says nothing more, and does not stumble over it."""
     clerk = Clerk()

@@ -45,6 +45,20 @@ def test_logs_follows_to_the_end(shop) -> None:
     assert out == b"1\n2\n3\n4\n5\n6\n"
 
 
+def test_followers_get_each_stream_exactly_whenever_they_come(shop) -> None:
+    """A line of one stream that is open while the other one speaks is neither lost nor doubled."""
+    script = "for i in $(seq 150); do printf a; echo b >&2; sleep 0.01; echo c; done"
+    box = shop.run("sh", "-c", script)
+    followers = []
+    for lines in range(0, 150, 25):
+        wait_for(
+            lambda n=lines: shop.path(box, "log/container.log").read_bytes().count(b"\n") >= n
+        )
+        followers.append(shop.popen("attachctl", "logs", "-f", box))
+    for follower in followers:
+        assert follower.communicate(timeout=PATIENCE) == (b"ac\n" * 150, b"b\n" * 150)
+
+
 def test_ls_tells_phases_and_ends(shop) -> None:
     """created, running, stopped with how it ended."""
     created, running = shop.create("true"), shop.run("sleep", "1000")
