@@ -224,7 +224,7 @@ class Connection:
                 self._need_full()
                 self._shim.stdin.offer_eof(self._key)
             case say.Credit():
-                self._credit += message.bytes
+                self._credit = min(self._credit + message.bytes, say.MAX_INT)
                 self._bell.ring()
             case say.Ping():
                 self._tell(say.Pong(id=message.id, newest=self._feed.index.newest))
