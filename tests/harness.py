@@ -89,6 +89,7 @@ class Shop:
         self, program: str, *words: object, **options: object
     ) -> subprocess.Popen[bytes]:
         settings: dict[str, object] = {
+            "bufsize": 0,  # or communicate() would forget what readline() had buffered
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,

@@ -137,6 +137,16 @@ def test_what_was_in_the_log_before_is_not_ours(place, lines, before) -> None:
 
 
 @given(lines=LOGS, data=st.data())
+def test_a_log_is_read_up_to_the_size_that_was_asked_for(place, lines, data) -> None:
+    """What the shim writes meanwhile is told by the shim, and not twice."""
+    count = data.draw(st.integers(0, len(lines)))
+    written = b"before" + b"".join(line.written for line in lines[:count])
+    keep(place, written + b"".join(line.written for line in lines[count:]), start=6)
+
+    assert marked(list(read_log(place, len(written)))) == model(lines[:count])
+
+
+@given(lines=LOGS, data=st.data())
 def test_corrupt_lines_are_skipped(place, lines, data) -> None:
     """What is not a line of the format hides none of those that are."""
     written = []
