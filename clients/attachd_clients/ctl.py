@@ -96,7 +96,7 @@ def _row(place: Place) -> dict[str, str] | None:
         return None
     record = place.exit_record()
     phase = "stopped" if record else str(state["phase"])
-    if record is None and not _answers(place):
+    if record is None and not place.answers():
         phase = "lost"
     return {
         "id": place.id,
@@ -105,15 +105,6 @@ def _row(place: Place) -> dict[str, str] | None:
         "end": sentence(record) if record else "",
         "bundle": str(state["bundle"]),
     }
-
-
-def _answers(place: Place) -> bool:
-    """True when something holds the container's socket open."""
-    try:
-        place.connect().close()
-    except OSError:
-        return False
-    return True
 
 
 def _inspect(wish: argparse.Namespace) -> int:

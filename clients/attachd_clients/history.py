@@ -92,7 +92,7 @@ def _last_lines(outputs: Iterator[say.Output], lines: int) -> Iterator[say.Outpu
         skip = 0
         while extra > 0 and (at := output.data.find(b"\n", skip)) >= 0:
             skip, extra = at + 1, extra - 1
-        if skip < len(output.data):
+        if extra <= 0 and skip < len(output.data):
             yield _from(output, skip)
 
 

@@ -89,6 +89,14 @@ class Place:
                 raise
             return peer
 
+    def answers(self) -> bool:
+        """Return True when a shim holds the container's socket open."""
+        try:
+            self.connect().close()
+        except OSError:
+            return False
+        return True
+
     @contextlib.contextmanager
     def _directory(self) -> Iterator[int]:
         directory = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -40,7 +40,7 @@ def remove(place: Place, *, force: bool) -> None:
 
 def _end(place: Place, force: bool) -> None:
     """Have the container ended and its shim released, as far as there is one."""
-    if place.exit_record() is None and not force and _answers(place):
+    if place.exit_record() is None and not force and place.answers():
         raise UsageError(f"{place.id} has not ended: stop it first, or use --force")
     gone = (Refused, Ended, UsageError, TimeoutError)  # whatever it was, the lock decides
     with contextlib.suppress(*gone):
@@ -52,14 +52,6 @@ def _end(place: Place, force: bool) -> None:
                 pass
             client.release(SHIM_SECONDS)
             client.wait_gone(SHIM_SECONDS)
-
-
-def _answers(place: Place) -> bool:
-    try:
-        place.connect().close()
-    except OSError:
-        return False
-    return True
 
 
 def _lock(place: Place) -> int:

@@ -136,7 +136,6 @@ def test_what_was_in_the_log_before_is_not_ours(place, lines, before) -> None:
     assert marked(recalled(place, "start")) == model(lines)
 
 
-@pytest.mark.xfail(reason="history tells a piece of a line before the last ones")
 def test_a_tail_leaves_out_every_piece_of_the_lines_before_it(place) -> None:
     """A line in two pieces is left out as a whole when the last line is asked for."""
     lines = [Line("stdout", tag, b"x", SECOND) for tag in ("P", "F", "P")]

@@ -40,7 +40,7 @@ def test_a_container_outlives_the_sigkill_of_its_launcher(shop) -> None:
         [
             sys.executable,
             "-c",
-            f"import subprocess, time; subprocess.run({words!r}); time.sleep(1000)",
+            MANAGER.format(words),
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
