@@ -222,7 +222,7 @@ class Connection:
                 self._shim.stdin.offer(self._key, message.offset, message.data)
             case say.StdinEof():
                 self._need_full()
-                self._shim.stdin.offer_eof(self._key)
+                self._shim.stdin.offer_eof(self._key, message.offset)
             case say.Credit():
                 self._credit = min(self._credit + message.bytes, say.MAX_INT)
                 self._bell.ring()
@@ -349,7 +349,7 @@ class Connection:
     def _leave(self) -> None:
         self._feed.unsubscribe(self._bell)
         if self._key:
-            self._shim.stdin.unsubscribe(self._key)
+            self._shim.stdin.unsubscribe(self._key, self._acknowledge)
         if self._wrote and self._shim.stdin.once:
             self._shim.stdin.offer_eof(self._key)
 

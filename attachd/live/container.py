@@ -127,13 +127,17 @@ class Container:
 
     async def call_runtime(self, *words: str) -> bytes:
         """Call the runtime and return its stdout; raises RuntimeFailed with its own words."""
-        done = await trio.run_process(
-            [*self._settings.runtime, *words],
-            check=False,
-            capture_stdout=True,
-            capture_stderr=True,
-            env=clean_environment(os.environ),
-        )
+        try:
+            done = await trio.run_process(
+                [*self._settings.runtime, *words],
+                check=False,
+                capture_stdout=True,
+                capture_stderr=True,
+                env=clean_environment(os.environ),
+            )
+        except OSError as error:
+            what = f"cannot run {self._settings.runtime[0]}: {error.strerror}"
+            raise RuntimeFailed(words[0], 126, what, "") from None
         if done.returncode != 0:
             log = os.path.join(self._directory, files.RUNTIME_LOG)
             status = done.returncode if done.returncode > 0 else 128 - done.returncode

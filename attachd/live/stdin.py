@@ -103,9 +103,13 @@ class Stdin:
         elif not any(entry.key == key for entry in self._unacked):
             self._unacked.append(_Accepted(key, writer.own, writer.end))
 
-    def unsubscribe(self, key: bytes) -> None:
-        """Stop telling; what was offered is still delivered."""
-        self._listeners.pop(key, None)
+    def unsubscribe(self, key: bytes, listener: Listener) -> None:
+        """Stop telling; what was offered is still delivered.
+
+        A writer that has come back on another connection keeps its new listener.
+        """
+        if self._listeners.get(key) == listener:
+            del self._listeners[key]
 
     def offer(self, key: bytes, offset: int, data: bytes) -> None:
         """Take a writer's bytes; what was offered before is skipped.
@@ -122,8 +126,13 @@ class Stdin:
             raise RemoteProtocolError("too much stdin is waiting")
         self._enqueue(_Queued(key, fresh))
 
-    def offer_eof(self, key: bytes) -> None:
-        """Close stdin after everything that was offered so far, whoever offered it."""
+    def offer_eof(self, key: bytes, offset: int | None = None) -> None:
+        """Close stdin after everything that was offered so far, whoever offered it.
+
+        Raises RemoteProtocolError when the writer's own bytes before ``offset`` did not come.
+        """
+        if offset is not None and offset > self.accepted(key):
+            raise RemoteProtocolError(f"the end of stdin at {offset}, with a hole before it")
         if self.state != "closed":
             self._enqueue(_Queued(key, b""))
 
@@ -207,10 +216,11 @@ class Stdin:
                 listener(entry.own_end, self.state == "closed")
 
     def _tell_eof(self) -> None:
+        """Tell every writer that stdin takes no more, and how much of its own was delivered."""
         for key, listener in list(self._listeners.items()):
             writer = self._intake.find(key)
-            if writer is None or writer.end <= self._delivered:
-                listener(writer.own if writer else 0, True)
+            pending = max(0, writer.end - self._delivered) if writer else 0
+            listener(max(0, writer.own - pending) if writer else 0, True)
 
     def _at_end(self) -> bool:
         if self._header.stdin_closed:

@@ -253,7 +253,9 @@ class Client:
         goodbye = conversation.goodbye
         if goodbye is None:
             return
-        if goodbye.code in ("ended", "detached"):
+        if goodbye.code == "ended" and not conversation.exited:
+            self._recall()  # we were too slow for the shim: its files have the rest
+        elif goodbye.code in ("ended", "detached"):
             self._over = True
         else:
             raise Ended(goodbye.code, goodbye.text)

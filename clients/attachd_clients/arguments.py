@@ -38,7 +38,7 @@ def end(prog: str, run: Callable[[], int]) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         code = 141  # whoever read our output has left: as a shell tells SIGPIPE
-    except AttachdError as error:
+    except (AttachdError, TimeoutError) as error:
         print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
         code = FAILED
     sys.exit(code)

@@ -204,6 +204,9 @@ class BlockingClient:
         if goodbye is None:
             return
         self._drop()
+        if goodbye.code == "ended" and not self._conversation.exited:
+            self._recall()  # we were too slow for the shim: its files have the rest
+            return
         self._over = True
         if goodbye.code not in ("ended", "detached"):
             raise Ended(goodbye.code, goodbye.text)

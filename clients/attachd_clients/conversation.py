@@ -228,7 +228,7 @@ class Conversation:
         self.stdin_closed |= ack.eof
 
     def _grant(self) -> None:
-        if self._ungranted >= self.window // 4:
+        if self._ungranted and self._ungranted >= self.window // 4:
             self._say(say.Credit(bytes=self._ungranted))
             self._ungranted = 0
 
