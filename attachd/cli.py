@@ -5,6 +5,7 @@ program cannot be executed or is not there; with ``--attach`` otherwise the cont
 """
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -29,6 +30,9 @@ def main() -> NoReturn:
         print(f"attachd {__version__}")
         sys.exit(0)
     _open_standard_descriptors()
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_DFL
+    )  # ignored, it would take our children's status
     sync_fd: int | None = None
     try:
         wish, command = _parse(words)
@@ -56,7 +60,7 @@ def _leave(code: int) -> NoReturn:
 def _open_standard_descriptors() -> None:
     """A caller may have closed 0, 1 or 2; a pipe of ours must never get such a number."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
+        os.set_inheritable(fd, True)  # as standard descriptors are, also for what we become
     os.close(fd)
 
 

@@ -156,13 +156,14 @@ def _bring_up(shim: Shim, header: Header, environment: dict[str, str]) -> None:
 def start(shim: Shim, header: Header, environment: dict[str, str]) -> None:
     """Run ``runc start``; raises RuntimeFailed."""
     read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    begun = time.time_ns()  # before: it may have ended when the runtime returns
     try:
         words = ("start", shim.config.id)
         _ask(shim, "start", words, environment, (0, 1, write), Words(read))
     finally:
         os.close(read)
         os.close(write)
-    header.started = time.time_ns()
+    header.started = begun
 
 
 def _ask(

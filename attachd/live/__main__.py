@@ -40,7 +40,8 @@ async def serve(table: Table) -> None:
 def main() -> None:
     """Serve; the exit status 0 tells the keeper that the work is finished."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
+        # Not SIG_IGN: the programs that we start would inherit that.
+        signal.signal(number, lambda *_: None)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     trio.run(serve, read_table(sys.argv[1:]))
 

@@ -46,8 +46,8 @@ class Container:
         return phase_of(header.created, header.started, header.exit_code)
 
     async def wait_exit(self) -> None:
-        """Return when the container's end is in the header."""
-        while not self._header.exit_code:
+        """Return when the container's end is in the header, and a start under way is, too."""
+        while not self._header.exit_code or self._starting:
             await self._changed.park()
 
     async def hear_news(self) -> None:
@@ -97,11 +97,13 @@ class Container:
         if self._starting:
             raise LifecycleError("the container is being started")
         self._starting = True
+        begun = time.time_ns()
         try:
             await self.call_runtime("start", self._settings.id)
-            self._note_start()
+            self._note_start(begun)
         finally:
             self._starting = False
+            self._changed.unpark_all()
 
     async def find_start(self) -> None:
         """Ask the runtime whether a start was under way when the server before us died."""
@@ -109,7 +111,7 @@ class Container:
             with contextlib.suppress(RuntimeFailed, ValueError):
                 told = json.loads(await self.call_runtime("state", self._settings.id))
                 if told["status"] == "running":
-                    self._note_start()
+                    self._note_start(time.time_ns())
 
     def signal(self, number: int) -> None:
         """Send a signal to the container's init.
@@ -151,8 +153,8 @@ class Container:
             state = files.read_json(path) | {"phase": self.phase.value, "deleted": deleted}
             files.write_json(path, state)
 
-    def _note_start(self) -> None:
-        self._header.started = time.time_ns()
+    def _note_start(self, begun: int) -> None:
+        self._header.started = begun
         self._changed.unpark_all()
         self.write_phase()
 

@@ -81,13 +81,17 @@ def _write(path: str, data: bytes) -> None:
         _log.error("cannot write %s: %s", path, error)
 
 
-async def clean_up(container: Container, settings: Settings) -> None:
-    """Delete from the runtime and run the exit command, where they were asked for."""
+async def clean_up(header: Header, container: Container, settings: Settings) -> None:
+    """Delete from the runtime and run the exit command, where they were asked for.
+
+    The command is begun once: a server that dies while it runs does not run it again.
+    """
     if settings.rm:
         with contextlib.suppress(RuntimeFailed):
             await container.call_runtime("delete", "--force", settings.id)
             container.write_phase(deleted=True)
-    if settings.exit_command:
+    if settings.exit_command and not header.cleaned:
+        header.cleaned = 1
         try:
             environment = clean_environment(os.environ)
             await trio.run_process(settings.exit_command, check=False, env=environment)

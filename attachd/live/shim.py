@@ -80,7 +80,7 @@ class Shim:
         )
         self.container.write_phase()
         self.feed.finish(record)
-        await clean_up(self.container, settings)
+        await clean_up(self._header, self.container, settings)
 
     # What clients ask for
 

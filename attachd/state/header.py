@@ -120,6 +120,7 @@ class Header:
     stdin_closed = Word(28)  #: 1 when the keeper, too, must close the container's stdin
     stdin_punched = Word(29)  #: stdin before this offset was given back to the kernel
     ended = Word(30)  #: 1 when the exit record is on disk
+    cleaned = Word(31)  #: 1 when the exit command was begun: it is run at most once
 
     def __init__(self, words: memoryview) -> None:
         self.words = words

@@ -50,7 +50,7 @@ async def attach(
     place = Place.find(container, root)
     conversation = Conversation(since=since, role=role, flow=flow, name=name, window=window)
     client = Client(place, conversation)
-    async with _unwrapped(), trio.open_nursery() as nursery:
+    async with unwrapped(), trio.open_nursery() as nursery:
         await nursery.start(client.run, connection)
         try:
             yield client
@@ -60,7 +60,7 @@ async def attach(
 
 
 @contextlib.asynccontextmanager
-async def _unwrapped() -> AsyncIterator[None]:
+async def unwrapped() -> AsyncIterator[None]:
     """The background task cannot fail by itself: a group of one is the caller's own exception."""
     try:
         yield

@@ -1,6 +1,7 @@
 """What the command lines of ``attach`` and ``attachctl`` have in common."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -30,8 +31,18 @@ def parser(prog: str, about: str) -> Parser:
     return made
 
 
+def _open_standard_descriptors() -> None:
+    """A caller may have closed 0, 1 or 2; nothing of ours must ever get such a number."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
 def end(prog: str, run: Callable[[], int]) -> NoReturn:
     """Run a program to its exit code; turn its errors into one line on stderr."""
+    _open_standard_descriptors()
     try:
         code = run()
         sys.stdout.flush()

@@ -21,7 +21,7 @@ import trio
 from attachd.errors import Refused
 from attachd.wire import messages as say
 from attachd.wire.origin import parse_origin
-from attachd_clients.aio import Client, attach
+from attachd_clients.aio import Client, attach, unwrapped
 from attachd_clients.arguments import end, parser
 from attachd_clients.outcome import shell_code
 
@@ -91,7 +91,7 @@ class Screen:
         """Copy until the exit record or ctrl-C; return the exit code."""
         client = self._client
         with trio.open_signal_receiver(signal.SIGINT) as interrupts:
-            async with trio.open_nursery() as nursery:
+            async with unwrapped(), trio.open_nursery() as nursery:
                 stdin_wanted = client.welcome is not None and client.welcome.stdin != "closed"
                 if stdin_wanted and not no_stdin and _is_input(0):
                     nursery.start_soon(_copy_stdin, client)

@@ -170,10 +170,15 @@ class _LogCounters(typing.TypedDict):
 
 def _log_counters(place: Place) -> _LogCounters | None:
     """Return where the first log is in one consistent answer; None when the shim is gone."""
-    with _control(place, "viewer") as client:
-        if client.welcome is None:
-            return None
-        logs = client.status(ANSWER_SECONDS)["logs"]
+    try:
+        with _control(place, "viewer") as client:
+            if client.welcome is None:
+                return None
+            logs = client.status(ANSWER_SECONDS)["logs"]
+    except Ended as error:
+        if error.code != "unreachable":
+            raise
+        return None
     return logs[0] if isinstance(logs, list) and logs else {"size": 0, "starts": {}}
 
 

@@ -4,13 +4,16 @@ import json
 import os
 import signal
 import subprocess
+import sys
+from datetime import datetime
 
 import pytest
 import trio
-from attachd_clients import attach, attach_blocking
+from attachd_clients import Place, attach, attach_blocking
 from harness import PATIENCE, wait_for
 
 from attachd.wire import messages as say
+from attachd.wire.session import VERSION, Pause, Role, Session
 
 pytestmark = pytest.mark.runc
 
@@ -206,7 +209,250 @@ def test_another_user_is_refused(shop) -> None:
         "os.setgid(65534); os.setuid(65534)\n"
         f"\nwith attach_blocking({box!r}, root={str(shop.root)!r}): pass"
     )
-    import sys
-
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=PATIENCE)
     assert b"user 65534 may not attach" in done.stderr
+
+
+def test_attach_before_start_on_the_command_line(shop) -> None:
+    """create, `attach --from start`, start: the first byte, both streams, the code."""
+    box = shop.create("sh", "-c", "echo first; echo err >&2; exit 3")
+    early = shop.popen("attach", "--from", "start", box)
+    wait_for(lambda: clients_of(shop, box))
+    shop.call("attachd", "start", box)
+    out, err = early.communicate(timeout=PATIENCE)
+
+    assert (out, err, early.returncode) == (b"first\n", b"err\n", 3)
+
+
+def clients_of(shop, box: str) -> list[dict]:
+    """Return the counters of a shim's attached clients, but for attachctl's own."""
+    clients = json.loads(shop.ctl("stats", box))["clients"]
+    return [client for client in clients if client["name"] not in ("", "attachctl")]
+
+
+async def test_any_offset_resumes_without_a_byte_lost_or_doubled(shop) -> None:
+    """offset:N for every N: inside of lines, at their ends, at the newest byte."""
+    expected = b"".join(b"%d\n" % i for i in range(30))
+    box = shop.run("sh", "-c", "i=0; while [ $i -lt 30 ]; do echo $i; i=$((i+1)); done; cat",
+        options=("-i",))  # fmt: skip
+    wait_for(lambda: shop.path(box, "log/container.log").exists())
+    wait_for(lambda: shop.output(box) == expected)
+    with trio.fail_after(PATIENCE):
+        for offset in range(len(expected) + 1):
+            async with attach(box, root=str(shop.root), since=f"offset:{offset}") as client:
+                data = b""
+                while offset + len(data) < len(expected):
+                    event = await client.receive()
+                    assert event.offset == offset + len(data)
+                    data += event.data
+                assert data == expected[offset:]
+
+
+async def test_a_chain_of_clients_reads_what_one_would(shop) -> None:
+    """Each goes on at the offset where the one before left, while output flows."""
+    script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo line $i; done; exit 2"
+    box = shop.create("sh", "-c", script)
+    data, offset, clients = b"", 0, 0
+    record = None
+    shop.call("attachd", "start", box)
+    with trio.fail_after(PATIENCE):
+        while record is None:
+            clients += 1
+            since = f"offset:{offset}"
+            async with attach(box, root=str(shop.root), since=since) as client:
+                for _ in range(3):
+                    event = await client.receive()
+                    if isinstance(event, say.Output):
+                        data += event.data
+                    elif isinstance(event, say.Exit):
+                        record = event.record
+                        break
+                offset = client.offset
+
+    assert clients > 2
+    assert record["exit_code"] == 2
+    assert data == b"".join(b"line %d\n" % i for i in range(1, 20001))
+
+
+@pytest.mark.parametrize(
+    ("since", "seen"),
+    [
+        ("tail:0", b""),
+        ("tail:1", b"c\n"),
+        ("tail:3", b"a\nb\nc\n"),
+        ("tail:99", b"a\nb\nc\n"),
+        ("live", b""),
+        ("start", b"a\nb\nc\n"),
+        ("offset:4", b"c\n"),
+        ("offset:6", b""),
+    ],
+)
+def test_where_a_late_client_begins(shop, since, seen) -> None:
+    """--from, on a running container; what comes later follows without a seam."""
+    box = shop.run("sh", "-c", "echo a; echo b; echo c; read x; echo later", options=("-i",))
+    wait_for(lambda: shop.path(box, "log/container.log").exists())
+    wait_for(lambda: shop.output(box) == b"a\nb\nc\n")
+    client = shop.popen("attach", "--from", since, box)
+    wait_for(lambda: clients_of(shop, box))
+    shop.call("attach", "--from", "live", box, input=b"\n")
+    out, _ = client.communicate(timeout=PATIENCE)
+
+    assert out == seen + b"later\n"
+
+
+@pytest.mark.slow
+def test_a_socket_that_nobody_reads_delays_nobody(shop) -> None:
+    """A client with endless credit that never calls recv: the log reaches 100 MB meanwhile."""
+    size = 100_000_000
+    raw = shop.scratch / "raw.log"
+    box = shop.create(
+        "sh", "-c", f"yes 0123456789abcdef | head -c {size}; cat",
+        options=("-i", "--log", f"raw:{raw}"),
+    )  # fmt: skip
+    peer = Place.find(box, str(shop.root)).connect()
+    peer.settimeout(PATIENCE)
+    session = Session(Role.CLIENT)
+    peer.sendall(session.send(say.Hello(version=VERSION, since="start", credit=1 << 40)))
+    shop.call("attachd", "start", box)
+    wait_for(lambda: raw.stat().st_size == size)
+    assert json.loads(shop.ctl("stats", box))["newest"] == size
+    with attach_blocking(box, root=str(shop.root), since="none") as client:
+        client.send_eof(PATIENCE)
+    record = shop.ended(box)
+
+    events = []
+    while not (events and isinstance(events[-1], say.Exit)):
+        message = session.next_message()
+        if message is Pause.NEED_DATA:
+            session.receive_data(peer.recv(1 << 20))
+        else:
+            assert isinstance(message, say.Message)
+            events.append(message)
+    peer.close()
+    log = raw.read_bytes()
+    outputs = [e for e in events if isinstance(e, say.Output)]
+    gaps = [e for e in events if isinstance(e, say.Gap)]
+    assert gaps
+    assert all(log[e.offset : e.offset + len(e.data)] == e.data for e in outputs)
+    at = 0
+    for event in events[1:]:
+        if isinstance(event, say.Output | say.Gap):
+            begin = event.offset if isinstance(event, say.Output) else event.start
+            assert begin == at
+            at = begin + len(event.data) if isinstance(event, say.Output) else event.end
+    assert at == size == record["bytes"]["stdout"]
+
+
+def test_an_attach_that_is_killed_disturbs_nobody(shop) -> None:
+    """SIGKILL and a closed pipe; the other one sees every line."""
+    script = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; done"
+    box = shop.create("sh", "-c", script)
+    stays, killed, closed = (shop.popen("attach", "--from", "start", box) for _ in range(3))
+    wait_for(lambda: len(clients_of(shop, box)) == 3)
+    shop.call("attachd", "start", box)
+    killed.stdout.readline()
+    killed.kill()
+    closed.stdout.readline()
+    closed.stdout.close()
+    out, _ = stays.communicate(timeout=PATIENCE)
+    killed.communicate(timeout=PATIENCE)
+    closed.stderr.close()
+    closed.wait(PATIENCE)
+
+    assert out == b"".join(b"%d\n" % i for i in range(1, 3001))
+    assert stays.returncode == 0
+
+
+async def test_the_end_is_ordered_for_sixteen_at_once(shop) -> None:
+    """Whoever attached early or late, with output on both streams up to the last moment."""
+    script = "for i in $(seq 500); do echo out $i; echo err $i >&2; done; exit 8"
+    box = shop.create("sh", "-c", script, options=("--linger", "5"))
+    seen: list[list] = []
+    ready = trio.Semaphore(0)
+
+    async def watch(since: str) -> None:
+        async with attach(box, root=str(shop.root), since=since) as client:
+            ready.release()
+            seen.append(await collect(client))
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            for _ in range(15):
+                nursery.start_soon(watch, "start")
+            for _ in range(15):
+                await ready.acquire()
+            async with attach(box, root=str(shop.root), since="none") as client:
+                await client.start()
+        await watch("start")
+
+    for events in seen:
+        kinds = [type(event) for event in events]
+        assert kinds[-3:] == [say.Eof, say.Eof, say.Exit]
+        assert set(kinds[:-3]) == {say.Output}
+        assert {event.stream for event in events[-3:-1]} == {"stdout", "stderr"}
+        assert joined(events) == b"".join(b"out %d\n" % i for i in range(1, 501))
+        assert joined(events, "stderr") == b"".join(b"err %d\n" % i for i in range(1, 501))
+        assert events[-1].record == seen[0][-1].record
+    assert len(seen) == 16
+
+
+def in_host_pids(shop, *command: str):
+    """Return a bundle without a pid namespace: a grandchild outlives init there."""
+    bundle = shop.bundle(*command)
+    shop.patch(bundle, lambda spec: spec["linux"]["namespaces"].remove({"type": "pid"}))
+    return bundle
+
+
+async def test_the_drain_deadline_is_two_seconds_and_the_end_is_still_ordered(shop) -> None:
+    """By default; the ends of both streams and the record come to a client all the same."""
+    box = shop.name()
+    bundle = in_host_pids(shop, "sh", "-c", "echo before; sleep 1000 & exit 6")
+    shop.call("attachd", "create", "--bundle", bundle, box)
+    with trio.fail_after(PATIENCE):
+        async with attach(box, root=str(shop.root), since="start") as client:
+            await client.start()
+            events = await collect(client)
+    record = events[-1].record
+    waited = (
+        shop.path(box, "exit.json").stat().st_mtime
+        - datetime.fromisoformat(f"{record['finished_at'][:26]}+00:00").timestamp()
+    )
+
+    assert [type(event) for event in events] == [say.Output, say.Eof, say.Eof, say.Exit]
+    assert (record["drained"], record["exit_code"]) == (False, 6)
+    assert 1.9 < waited < 4
+
+
+def test_what_a_grandchild_says_before_the_deadline_is_output(shop) -> None:
+    """It ends in time: drained is true, and its words are in the log and the count."""
+    box = shop.name()
+    script = "(sleep 0.3; echo late; echo late err >&2) & echo early; exit 0"
+    bundle = in_host_pids(shop, "sh", "-c", script)
+    shop.call("attachd", "run", "--drain-timeout", "30", "--bundle", bundle, box)
+    record = shop.ended(box)
+
+    assert record["drained"] is True
+    assert record["bytes"] == {"stdout": 11, "stderr": 9}
+    assert shop.output(box) == b"early\nlate\n"
+
+
+def test_a_run_attached_passes_a_sigint_by(shop) -> None:
+    """`attachd run -a` and ctrl-C: 123, and the container goes on."""
+    box = shop.name()
+    process = shop.popen("attachd", "run", "-a", box, "--", "sh", "-c", "echo up; sleep 1000")
+    assert process.stdout.readline() == b"up\n"
+    process.send_signal(signal.SIGINT)
+    _, words = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 123
+    assert b"come back with" in words
+    assert json.loads(shop.ctl("stats", box))["phase"] == "running"
+
+
+def test_run_attach_tells_an_error_of_creation(shop) -> None:
+    """127 and the runtime's words; no client is left waiting."""
+    done = shop.call("attachd", "run", "-a", shop.name(), "--", "bahs", check=False)
+
+    assert done.returncode == 127
+    assert b"executable file not found in $PATH" in done.stderr
+    assert done.stdout == b""

@@ -112,3 +112,60 @@ def test_the_times_are_rfc_3339_with_nanoseconds(shop) -> None:
     assert (stream, tag, text) == ("stdout", "F", "x")
     assert len(stamp) == len("2024-05-01T12:00:00.000000001Z")
     assert stamp[:4] == time.strftime("%Y", time.gmtime())
+
+
+def hard_box(shop, *options: object) -> str:
+    """Run a container that writes HARD to stdout and its reverse to stderr, at once."""
+    bundle = shop.bundle("sh", "-c", "cat /err >&2 & cat /out; wait")
+    (bundle / "rootfs/out").write_bytes(HARD)
+    (bundle / "rootfs/err").write_bytes(HARD[::-1])
+    box = shop.name()
+    shop.call("attachd", "create", "--bundle", bundle, *options, box)
+    return box
+
+
+def test_hard_bytes_arrive_exactly_in_attach_and_logs(shop) -> None:
+    """On the standard descriptors of `attach`, and of `attachctl logs` afterwards."""
+    box = hard_box(shop)
+    client = shop.popen("attach", "--from", "start", box)
+    shop.call("attachd", "start", box)
+    out, err = client.communicate(timeout=PATIENCE)
+    shop.ended(box)
+    logs = shop.call("attachctl", "logs", box)
+
+    assert (out, err) == (HARD, HARD[::-1])
+    assert (logs.stdout, logs.stderr) == (HARD, HARD[::-1])
+    assert cri_streams(shop.log(box)) == {"stdout": HARD, "stderr": HARD[::-1]}
+
+
+async def test_hard_bytes_arrive_exactly_in_the_library_and_the_raw_log(shop) -> None:
+    """Put together by the offsets that the client was told, the raw log is the same."""
+    raw = shop.scratch / "raw.log"
+    box = hard_box(shop, "--log", f"raw:{raw}")
+    streams = {"stdout": b"", "stderr": b""}
+    logged = {"stdout": b"", "stderr": b""}
+    with trio.fail_after(PATIENCE):
+        async with attach(box, root=str(shop.root), since="start") as client:
+            await client.start()
+            events = [event async for event in client if isinstance(event, say.Output)]
+    log = raw.read_bytes()
+    for event in events:
+        streams[event.stream] += event.data
+        logged[event.stream] += log[event.offset : event.offset + len(event.data)]
+
+    assert streams == logged == {"stdout": HARD, "stderr": HARD[::-1]}
+    assert len(log) == 2 * len(HARD)
+
+
+@pytest.mark.parametrize("text", [b"", b"\0", b"\n", b"x", b"\xff", b"\r\n", b"\n\n\nx"])
+def test_the_smallest_outputs_are_not_lost(shop, text) -> None:
+    """Nothing, one byte, a lone newline: exact in every place."""
+    bundle = shop.bundle("cat", "/data")
+    (bundle / "rootfs/data").write_bytes(text)
+    box = shop.name()
+    done = shop.call("attachd", "run", "-a", "--bundle", bundle, box)
+    shop.ended(box)
+
+    assert done.stdout == text
+    assert shop.output(box) == text
+    assert shop.ctl("logs", box) == text

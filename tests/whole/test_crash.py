@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from attachd_clients import attach
-from harness import PATIENCE, wait_for
+from attachd_clients import attach, attach_blocking
+from harness import PATIENCE, cri_streams, wait_for
 
 from attachd.wire import messages as say
 
@@ -138,3 +138,179 @@ def test_the_container_dies_with_an_unknown_end_only_where_nobody_can_tell(shop)
     record = shop.ended(box)
 
     assert (record["reason"], record["exit_code"]) in (("exited", 9), ("unknown", None))
+
+
+def restart_server(shop, box: str) -> int:
+    """Kill the server and wait for its successor; return that one's pid."""
+    before = wait_for(lambda: shop.server(box))
+    os.kill(before, signal.SIGKILL)
+    return wait_for(lambda: shop.server(box) not in (0, before) and shop.server(box))
+
+
+@pytest.mark.slow
+async def test_cat_survives_the_servers_death_in_both_directions(shop) -> None:
+    """stdin through cat to stdout, over kills: log, client and record are exact."""
+    data = random.Random(7).randbytes(12_000_000)
+    bundle = shop.bundle("cat")
+    box, chance, finished = shop.name(), random.Random(4), trio.Event()
+    options = ("-i", "--ring-size", 64 << 20, "--log", f"raw:{shop.scratch}/raw.log")
+    shop.call("attachd", "run", *options, "--bundle", bundle, box)
+    kills, received, record = 0, bytearray(), {}
+
+    async def storm() -> None:
+        nonlocal kills
+        while kills < 6 and not finished.is_set():
+            await trio.sleep(chance.uniform(0.05, 0.3))
+            kills += kill_server(shop, box)
+
+    async def write(client) -> None:
+        for at in range(0, len(data), 100_000):
+            await client.send(data[at : at + 100_000])
+            await trio.sleep(0.005)
+        finished.set()
+        await client.send_eof()
+
+    with trio.fail_after(PATIENCE * 2):
+        async with attach(box, root=str(shop.root), since="start") as client:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(storm)
+                nursery.start_soon(write, client)
+                async for event in client:
+                    assert not isinstance(event, say.Gap)
+                    if isinstance(event, say.Output):
+                        assert event.offset == len(received)
+                        received += event.data
+                    elif isinstance(event, say.Exit):
+                        record = event.record
+
+    assert kills >= record["restarts"] >= 1
+    assert (record["exit_code"], record["drained"]) == (0, True)
+    assert record["bytes"] == {"stdout": len(data), "stderr": 0}
+    assert bytes(received) == data
+    assert (shop.scratch / "raw.log").read_bytes() == data
+
+
+@pytest.mark.slow
+def test_attach_and_the_logs_show_both_streams_exactly_across_deaths(shop) -> None:
+    """The programs, not the library: nobody at the terminal notices anything."""
+    bundle = shop.bundle("sh", "-c", "cat /err >&2 & cat /out; wait; exit 9")
+    out = b"".join(b"out %d\n" % i for i in range(1_500_000))
+    err = b"".join(b"err %d\n" % i for i in range(1_500_000))
+    (bundle / "rootfs/out").write_bytes(out)
+    (bundle / "rootfs/err").write_bytes(err)
+    box = shop.name()
+    raw = shop.scratch / "raw.log"
+    logs = ("--log", shop.scratch / "cri.log", "--log", f"raw:{raw}")
+    shop.call("attachd", "create", "--ring-size", 64 << 20, *logs, "--bundle", bundle, box)
+    seen = [shop.scratch / "seen.out", shop.scratch / "seen.err"]
+    with seen[0].open("wb") as stdout, seen[1].open("wb") as stderr:
+        words = ("attach", "--from", "start", box)
+        client = shop.popen(*words, stdout=stdout, stderr=stderr)
+        shop.call("attachd", "start", box)
+        kills, end = 0, shop.path(box, "exit.json")
+        while kills < 5 and not end.exists():
+            size = raw.stat().st_size
+            wait_for(lambda size=size: raw.stat().st_size > size or end.exists())
+            kills += kill_server(shop, box)
+        client.wait(PATIENCE)
+    record = shop.ended(box)
+
+    assert client.returncode == record["exit_code"] == 9
+    assert kills >= record["restarts"] >= 1
+    # Compared before the assertion: pytest's diff of megabytes would take minutes.
+    exact = [path.read_bytes() == data for path, data in zip(seen, (out, err), strict=True)]
+    assert exact == [True, True]
+    streams = cri_streams((shop.scratch / "cri.log").read_bytes())
+    assert [streams["stdout"] == out, streams["stderr"] == err] == [True, True]
+    assert raw.stat().st_size == len(out) + len(err)
+
+
+def test_every_restart_is_counted(shop) -> None:
+    """Three deaths, three restarts: in the counters and in the record."""
+    box = shop.run("cat", options=("-i",))
+    for count in (1, 2, 3):
+        restart_server(shop, box)
+        assert json.loads(shop.ctl("stats", box))["restarts"] == count
+    with attach_blocking(box, root=str(shop.root), since="none") as client:
+        client.send_eof(PATIENCE)
+
+    assert shop.ended(box)["restarts"] == 3
+
+
+def test_an_open_line_is_neither_lost_nor_doubled_by_a_death(shop) -> None:
+    """A prompt is in the log, the server dies, the line goes on."""
+    box = shop.run("sh", "-c", "printf 'name? '; read x; echo hello $x", options=("-i",))
+    path = shop.path(box, "log/container.log")
+    wait_for(lambda: path.exists() and path.read_bytes().endswith(b"stdout P name? \n"))
+    restart_server(shop, box)
+    shop.call("attach", "--from", "live", box, input=b"you\n")
+    shop.ended(box)
+
+    assert shop.output(box) == b"name? hello you\n"
+
+
+def test_a_timeout_and_a_closed_stdin_survive_a_death(shop) -> None:
+    """What was ordered before it happens after it."""
+    timed = shop.run("sleep", "1000", options=("--timeout", "1"))
+    closed = shop.run("sh", "-c", "cat; echo eof; sleep 1000", options=("-i",))
+    with attach_blocking(closed, root=str(shop.root), since="none") as client:
+        client.send_eof(PATIENCE)
+    restart_server(shop, timed)
+    restart_server(shop, closed)
+
+    assert shop.ended(timed)["reason"] == "timeout"
+    wait_for(lambda: shop.output(closed) == b"eof\n")
+    assert json.loads(shop.ctl("stats", closed))["stdin"]["state"] == "closed"
+
+
+def test_a_death_after_the_record_changes_nothing_of_it(shop) -> None:
+    """exit.json stays as it was written; the next server tells the same; the hook ran once."""
+    seen = shop.scratch / "seen"
+    hook = shop.scratch / "hook"
+    hook.write_text(f"#!/bin/sh\necho ran >>{seen}\n")
+    hook.chmod(0o755)
+    options = ("--linger", "20", "--exit-command", hook)
+    box = shop.run("sh", "-c", "echo x; exit 5", options=options)
+    shop.ended(box)
+    wait_for(seen.exists)
+    before = shop.path(box, "exit.json").read_bytes()
+    for _ in range(3):
+        restart_server(shop, box)
+    with attach_blocking(box, root=str(shop.root), since="start") as client:
+        told = list(client)
+    with attach_blocking(box, root=str(shop.root), since="none") as client:
+        client.release(PATIENCE)
+    wait_for(lambda: not shop.processes())
+
+    assert told[0].data == b"x\n"
+    assert told[-1].record == json.loads(before)
+    assert shop.path(box, "exit.json").read_bytes() == before
+    assert shop.output(box) == b"x\n"
+    assert seen.read_text() == "ran\n"
+
+
+def test_attach_before_start_across_a_death(shop) -> None:
+    """The client of a created container waits for the next server and sees the first byte."""
+    box = shop.create("sh", "-c", "echo first; exit 3")
+    early = shop.popen("attach", "--from", "start", box)
+    wait_for(lambda: json.loads(shop.ctl("stats", box))["clients"][0]["name"] != "attachctl")
+    restart_server(shop, box)
+    shop.call("attachd", "start", box)
+    out, _ = early.communicate(timeout=PATIENCE)
+
+    assert (out, early.returncode) == (b"first\n", 3)
+
+
+def test_an_orphan_of_the_container_is_reaped(shop) -> None:
+    """What outlives init becomes the keeper's child, and no zombie of its."""
+    bundle = shop.bundle("sh", "-c", "(sleep 0.4; exit 1) >/dev/null 2>&1 & sleep 0.1; exit 0")
+    shop.patch(bundle, lambda spec: spec["linux"]["namespaces"].remove({"type": "pid"}))
+    box = shop.name()
+    shop.call("attachd", "run", "--linger", "2", "--bundle", bundle, box)
+    keeper = shop.keeper(box)
+    shop.ended(box)
+
+    def children() -> list[str]:
+        return Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+
+    wait_for(lambda: children() == [str(shop.server(box))])

@@ -220,3 +220,207 @@ def test_a_runtime_that_floods_stderr_is_bounded(shop) -> None:
     assert error["runtime_stderr"].startswith("first")
     assert len(error["runtime_stderr"]) < 64 * 1024
     nothing_is_left(shop, box)
+
+
+# Every mistake, three ways: the exit code and stderr, the report, and what is left.
+
+
+def _spec_without(key: str):
+    def make(shop) -> tuple[object, ...]:
+        bundle = shop.bundle("true")
+        shop.patch(bundle, lambda spec: spec.pop(key))
+        return ("--bundle", bundle)
+
+    return make
+
+
+def _patched(change):
+    def make(shop) -> tuple[object, ...]:
+        bundle = shop.bundle("true")
+        shop.patch(bundle, change)
+        return ("--bundle", bundle)
+
+    return make
+
+
+def _no_config(shop) -> tuple[object, ...]:
+    (shop.scratch / "empty").mkdir()
+    return ("--bundle", shop.scratch / "empty")
+
+
+def _broken_config(shop) -> tuple[object, ...]:
+    bundle = shop.bundle("true")
+    (bundle / "config.json").write_text('{"ociVersion": "1.0.2", "process": {')
+    return ("--bundle", bundle)
+
+
+def _log_below_a_file(shop) -> tuple[object, ...]:
+    (shop.scratch / "file").write_text("")
+    return ("--log", shop.scratch / "file" / "x.log", "--", "true")
+
+
+def _runtime(body: str):
+    """Return words that name a runtime that is runc but for what ``body`` does."""
+
+    def make(shop) -> tuple[object, ...]:
+        path = shop.scratch / "runtime"
+        path.write_text(f'#!/bin/sh\n{body}\nexec runc "$@"\n')
+        path.chmod(0o755)
+        return ("--runtime", path, "--", "true")
+
+    return make
+
+
+def _not_executable(shop) -> tuple[object, ...]:
+    path = shop.scratch / "runtime"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o644)
+    return ("--runtime", path, "--", "true")
+
+
+FAILS_AT = 'case " $* " in *" {} "*) echo "not {} today" >&2; exit 3;; esac'
+
+#: name -> (words after the id's place, exit code, what is said)
+MISTAKES = {
+    "a misspelt program": (
+        lambda _: ("--", "bahs"), 127, "executable file not found in $PATH",
+    ),
+    "a path that is not there": (lambda _: ("--", "/no/such"), 127, "no such file"),
+    "a program without x": (lambda _: ("--", "/etc/passwd"), 126, "permission denied"),
+    "a missing bundle": (lambda _: ("--bundle", "/nowhere"), 125, "no such directory"),
+    "a bundle without config.json": (_no_config, 125, "no config.json"),
+    "a broken config.json": (_broken_config, 125, "broken"),
+    "a config.json without a root": (_spec_without("root"), 125, ""),
+    "a root that is not there": (
+        _patched(lambda spec: spec["root"].update(path="nowhere")), 125, "",
+    ),
+    "a hook that fails": (
+        _patched(
+            lambda spec: spec.update(hooks={"createRuntime": [{"path": "/bin/false"}]})
+        ), 125, "hook",
+    ),
+    "a missing runtime": (lambda _: ("--runtime", "/no/runc", "--", "true"), 125, "/no/runc"),
+    "a runtime that is not executable": (_not_executable, 125, "runtime"),
+    "a runtime that fails to create": (
+        _runtime(FAILS_AT.format("create", "create")), 125, "not create today",
+    ),
+    "a runtime that fails to start": (
+        _runtime(FAILS_AT.format("start", "start")), 125, "not start today",
+    ),
+    "a log below a file": (_log_below_a_file, 125, "cannot"),
+    "a log in /proc": (lambda _: ("--log", "/proc/nope/x.log", "--", "true"), 125, "cannot"),
+    "a log that is a directory": (
+        lambda shop: ("--log", f"raw:{shop.scratch}", "--", "true"), 125, "cannot",
+    ),
+    "a pid file nowhere": (
+        lambda _: ("--pid-file", "/proc/nope/pid", "--", "true"), 125, "/proc/nope/pid",
+    ),
+}  # fmt: skip
+
+
+def everything_below(path: Path) -> list[Path]:
+    return sorted(path.rglob("*"))
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_and_nothing_is_left_of_it(shop, mistake) -> None:
+    """Exit code and one line on stderr; the same words in the JSON report; no trace."""
+    make, code, words = MISTAKES[mistake]
+    box = shop.name()
+    made = list(make(shop))
+    cut = made.index("--") if "--" in made else len(made)
+    files = ("--keeper-pid-file", shop.scratch / "keeper.pid")
+    if "--pid-file" not in made:
+        files += ("--pid-file", shop.scratch / "container.pid")
+    line = [*made[:cut], *files, box, *made[cut:]]
+    shop.root.mkdir(mode=0o700, exist_ok=True)
+    before = everything_below(shop.scratch)
+
+    assert words in refused(shop, "run", *line, code=code)
+    nothing_is_left(shop, box)
+    assert everything_below(shop.scratch) == before
+
+    error = report_of(shop, "run", *line)["error"]
+    assert set(error) == {"code", "message", "runtime_stderr"}
+    assert words in error["message"]
+    nothing_is_left(shop, box)
+    assert everything_below(shop.scratch) == before
+
+    shop.call("attachd", "run", box, "--", "echo", "fine")  # the id is free
+    assert shop.ended(box)["exit_code"] == 0
+
+
+def test_an_id_in_use_is_told_in_the_report(shop) -> None:
+    """Running, created, or ended and not removed."""
+    running, created, ended = shop.run("sleep", "1000"), shop.create("true"), shop.run("true")
+    shop.ended(ended)
+    for box in (running, created, ended):
+        before = everything_below(shop.path(box))
+        error = report_of(shop, "run", box, "--", "true")["error"]
+        assert "in use" in error["message"]
+        assert set(before) - {shop.path(box, "attach.sock")} <= {
+            *everything_below(shop.path(box))
+        }
+    assert json.loads(shop.ctl("stats", running))["phase"] == "running"
+    assert json.loads(shop.ctl("stats", created))["phase"] == "created"
+
+
+def test_an_invalid_id_is_told_in_the_report(shop) -> None:
+    """Before anything was made."""
+    error = report_of(shop, "run", "no/slashes", "--", "true")["error"]
+
+    assert "no/slashes" in error["message"]
+    assert not shop.root.exists()
+
+
+def test_of_two_that_want_the_same_id_one_gets_it(shop) -> None:
+    """At the same moment: one container, one refusal, and the container is whole."""
+    box = shop.name()
+    rivals = [shop.popen("attachd", "run", box, "--", "sleep", "1000") for _ in range(6)]
+    ends = [(rival.communicate(timeout=PATIENCE), rival.returncode) for rival in rivals]
+
+    assert sorted(code for _, code in ends) == [0] + [125] * 5
+    assert all(b"in use" in err for (_, err), code in ends if code)
+    assert wait_for(lambda: shop.server(box))
+    assert json.loads(shop.ctl("stats", box))["phase"] == "running"
+
+
+def test_with_a_sync_descriptor_the_launcher_returns_at_once(shop) -> None:
+    """While the runtime still works; the report comes when it is done."""
+    box = shop.name()
+    go = shop.scratch / "go"
+    words = _runtime(
+        f'case " $* " in *" create "*) until [ -e {go} ]; do sleep 0.02; done;; esac'
+    )(shop)
+    read, write = os.pipe()
+    line = ("run", "--sync-fd", write, *words[:-2], box, *words[-2:])
+    done = shop.call("attachd", *line, pass_fds=(write,))
+    os.close(write)
+    os.set_blocking(read, False)
+    with open(read, "rb", buffering=0) as file:
+        assert done.returncode == 0
+        assert file.read() is None
+        go.touch()
+        os.set_blocking(read, True)
+        report = json.loads(file.readall())
+
+    assert report == {"pid": shop.state(box)["pid"]}
+
+
+def test_every_program_works_under_a_root_over_107_bytes(shop, tmp_path: Path) -> None:
+    """create, start, attach, ls, stats, kill, logs, wait, rm."""
+    shop.root = tmp_path / ("deep" * 30) / ("deeper" * 20)
+    box = shop.create("sh", "-c", "echo far; sleep 1000")
+    early = shop.popen("attach", "--from", "start", box)
+    shop.call("attachd", "start", box)
+
+    assert early.stdout.readline() == b"far\n"
+    assert box in shop.ctl("ls").decode()
+    assert json.loads(shop.ctl("stats", box))["id"] == box
+    shop.ctl("kill", box)
+    assert early.communicate(timeout=PATIENCE)[0] == b""
+    assert early.returncode == 137
+    assert shop.ctl("wait", box) == b"137\n"
+    assert shop.ctl("logs", box) == b"far\n"
+    shop.ctl("rm", box)
+    assert not shop.path(box).exists()

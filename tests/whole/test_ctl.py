@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 from harness import PATIENCE, wait_for
@@ -154,8 +156,178 @@ def test_a_launcher_without_standard_descriptors_works(shop) -> None:
     """0, 1 and 2 closed: no pipe of ours gets their numbers."""
     box = shop.name()
     words = " ".join(shop.argv("attachd", "run", "--root", shop.root, box, "--", "echo", "x"))
-    import subprocess
-
     subprocess.run(["sh", "-c", f"exec {words} <&- >&- 2>&-"], check=True, timeout=PATIENCE)
     assert shop.ended(box)["exit_code"] == 0
     assert shop.output(box) == b"x\n"
+
+
+def test_ls_of_a_root_that_is_empty_or_missing(shop) -> None:
+    """A heading and no rows; no error."""
+    assert shop.ctl("ls").split() == [b"ID", b"PHASE", b"PID", b"END", b"BUNDLE"]
+    assert json.loads(shop.ctl("ls", "--json")) == []
+    shop.root.mkdir()
+    assert json.loads(shop.ctl("ls", "--json")) == []
+
+
+def test_inspect_of_a_running_container_tells_state_and_shim(shop) -> None:
+    """No exit yet; the pids are those of the files."""
+    box = shop.run("sh", "-c", "echo four; sleep 1000", options=("-i",))
+    wait_for(lambda: shop.path(box, "log/container.log").exists() and shop.log(box))
+    found = json.loads(shop.ctl("inspect", box))
+
+    assert found["exit"] is None
+    assert found["state"]["phase"] == found["shim"]["phase"] == "running"
+    assert found["state"]["pid"] == found["shim"]["pid"]
+    assert found["shim"]["keeper_pid"] == shop.keeper(box)
+    assert found["shim"]["server_pid"] == shop.server(box)
+    assert found["shim"]["bytes"] == {"stdout": 5, "stderr": 0}
+    assert os.path.isdir(f"/proc/{found['state']['pid']}")
+
+
+def test_stats_count_bytes_and_clients(shop) -> None:
+    """Per stream, per log, per client."""
+    box = shop.run("sh", "-c", "echo out; echo err!! >&2; sleep 1000")
+    client = shop.popen("attach", "--from", "start", box)
+    assert client.stdout.readline() == b"out\n"
+    assert client.stderr.readline() == b"err!!\n"
+    wait_for(lambda: json.loads(shop.ctl("stats", box))["logs"][0]["offset"] == 10)
+    stats = json.loads(shop.ctl("stats", box))
+    named = [c for c in stats["clients"] if c["pid"] == client.pid]
+    client.kill()
+    client.communicate(timeout=PATIENCE)
+
+    assert stats["bytes"] == {"stdout": 4, "stderr": 6}
+    assert stats["newest"] == 10
+    assert [(c["sent"], c["lag"], c["gaps"], c["uid"]) for c in named] == [(10, 0, 0, 0)]
+    assert stats["stdin"]["state"] == "closed"
+    wait_for(lambda: client.pid not in [
+        c["pid"] for c in json.loads(shop.ctl("stats", box))["clients"]
+    ])  # fmt: skip
+
+
+def test_wait_of_several_prints_each_code_in_their_order(shop) -> None:
+    """Those that have ended and those that have not."""
+    first, second = shop.run("sh", "-c", "read x; exit 3", options=("-i",)), shop.run("true")
+    waiter = shop.popen("attachctl", "wait", first, second)
+    shop.ended(second)
+    assert waiter.poll() is None
+    shop.call("attach", "--from", "live", first, input=b"\n", check=False)
+
+    assert waiter.communicate(timeout=PATIENCE)[0] == b"3\n0\n"
+    assert waiter.returncode == 0
+
+
+@pytest.mark.parametrize("signal", ["TERM", "SIGTERM", "term", "15"])
+def test_a_signal_has_many_names(shop, signal) -> None:
+    """With and without SIG, in any case, as a number."""
+    script = "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done"
+    box = shop.run("sh", "-c", script)
+    wait_for(lambda: shop.path(box, "log/container.log").exists() and shop.log(box))
+    shop.ctl("kill", "-s", signal, box)
+
+    assert shop.ended(box)["exit_code"] == 5
+
+
+@pytest.mark.parametrize("signal", ["9", "KILL", "kill", None])
+def test_kill_kills(shop, signal) -> None:
+    """By number, by name, and by default."""
+    box = shop.run("sleep", "1000")
+    shop.ctl("kill", *(["-s", signal] if signal else []), box)
+
+    assert shop.ended(box)["signal"] == 9
+
+
+@pytest.mark.parametrize("signal", ["NOPE", "0x9", "-1", "65", "999999", "", "9.0", "SIG_IGN"])
+def test_nonsense_is_no_signal(shop, signal) -> None:
+    """One line, 125, and the container runs on."""
+    box = shop.run("sleep", "1000")
+    done = shop.call("attachctl", "kill", f"--signal={signal}", box, check=False)
+
+    assert (done.returncode, done.stderr.count(b"\n")) == (125, 1)
+    assert json.loads(shop.ctl("stats", box))["phase"] == "running"
+
+
+def test_kill_and_rm_of_several_do_them_all(shop) -> None:
+    """One call, several containers."""
+    boxes = [shop.run("sleep", "1000") for _ in range(3)]
+    shop.ctl("kill", *boxes)
+    assert [shop.ended(box)["signal"] for box in boxes] == [9, 9, 9]
+    shop.ctl("rm", *boxes)
+    assert json.loads(shop.ctl("ls", "--json")) == []
+
+
+def test_rm_refuses_a_created_container(shop) -> None:
+    """It has not ended; --force removes it, and its runtime's state."""
+    box = shop.create("true")
+    done = shop.call("attachctl", "rm", box, check=False)
+
+    assert done.returncode == 125
+    assert b"--force" in done.stderr
+    assert json.loads(shop.ctl("stats", box))["phase"] == "created"
+    shop.ctl("rm", "--force", box)
+    listed = subprocess.run(["runc", "list", "-q"], capture_output=True, timeout=PATIENCE)
+    assert box not in listed.stdout.decode().split()
+    assert not shop.path(box).exists()
+
+
+def test_after_rm_the_id_is_free(shop) -> None:
+    """The next container has its own log, its own stream, its own record."""
+    box = shop.run("sh", "-c", "echo one; exit 1")
+    first = shop.ended(box)
+    shop.ctl("rm", box)
+    shop.call("attachd", "run", box, "--", "sh", "-c", "echo two; exit 2")
+    second = shop.ended(box)
+
+    assert (first["exit_code"], second["exit_code"]) == (1, 2)
+    assert first["stream_id"] != second["stream_id"]
+    assert shop.ctl("logs", box) == b"two\n"
+
+
+def test_rm_takes_an_orphan_of_the_container_along(shop) -> None:
+    """A grandchild in the host's pid namespace ends with what it belonged to."""
+    bundle = shop.bundle("sh", "-c", "sleep 987654 >/dev/null 2>&1 & exit 0")
+    shop.patch(bundle, lambda spec: spec["linux"]["namespaces"].remove({"type": "pid"}))
+    box = shop.name()
+    shop.call("attachd", "run", "--linger", "0", "--bundle", bundle, box)
+    shop.ended(box)
+    cgroup = [x for x in shop.state(box)["cgroups"] if x]
+    assert cgroup
+    shop.ctl("rm", "--force", box)
+
+    def alive() -> bool:
+        for process in Path("/proc").iterdir():
+            try:
+                if (process / "cmdline").read_bytes() == b"sleep\x00987654\x00":
+                    return True
+            except OSError:
+                continue
+        return False
+
+    wait_for(lambda: not alive(), 5)
+
+
+def test_a_second_start_at_the_same_moment_is_refused(shop) -> None:
+    """Of several, one starts it."""
+    box = shop.create("sleep", "1000")
+    rivals = [shop.popen("attachd", "start", box) for _ in range(4)]
+    ends = [(rival.communicate(timeout=PATIENCE)[1], rival.returncode) for rival in rivals]
+
+    assert sorted(code for _, code in ends) == [0, 125, 125, 125]
+    assert all(b"start" in words for words, code in ends if code)
+
+
+def test_the_environment_names_the_root_as_well_as_the_option(shop) -> None:
+    """--root wins over ATTACHD_ROOT."""
+    box = shop.run("sleep", "1000")
+    elsewhere = {"env": os.environ | {"ATTACHD_ROOT": str(shop.scratch / "elsewhere")}}
+
+    assert box not in shop.call("attachctl", "ls", **elsewhere).stdout.decode()
+    found = shop.call("attachctl", "--root", shop.root, "ls", **elsewhere)
+    assert box in found.stdout.decode()
+
+
+def test_the_programs_tell_their_version_and_their_help(shop) -> None:
+    """On stdout, with 0."""
+    for program in ("attachd", "attach", "attachctl"):
+        assert shop.call(program, "--version").stdout.startswith(program.encode())
+        assert b"usage" in shop.call(program, "--help").stdout
