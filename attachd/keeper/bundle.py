@@ -88,6 +88,8 @@ def _is_static(path: str) -> bool:
     if not head.startswith(b"\x7fELF\x02\x01") or len(head) < _ELF_HEADER.size:
         return False
     _, _, _, _, _, offset, _, _, _, size, count = _ELF_HEADER.unpack_from(head)
+    if offset + size * count > len(head):
+        return False  # what cannot be seen is not called static
     kinds = (head[offset + i * size : offset + i * size + 4] for i in range(count))
     return all(int.from_bytes(kind, "little") != _PT_INTERP for kind in kinds)
 
@@ -99,7 +101,10 @@ def _busybox_root(root: str, busybox: str) -> list[dict[str, object]]:
     inside = os.path.join(root, "bin", "busybox")
     shutil.copyfile(busybox, inside)
     os.chmod(inside, 0o755)
-    for applet in _applets(inside):
+    applets = _applets(inside)
+    if "sh" not in applets:
+        raise UsageError(f"{busybox} does not list its applets: repair it, or use --bundle")
+    for applet in applets:
         if applet != "busybox":
             os.symlink("busybox", os.path.join(root, "bin", applet))
     for name in ("sbin", "usr/bin", "usr/sbin"):

@@ -120,6 +120,9 @@ def make_listener(directory: int) -> int:
     mask = os.umask(0o177)
     try:
         listener.bind(f"/proc/self/fd/{directory}/{files.SOCKET}")
+    except OSError:
+        listener.close()
+        raise
     finally:
         os.umask(mask)
     listener.listen(BACKLOG)

@@ -15,6 +15,12 @@ PASSED_ON = (
     "DBUS_SESSION_BUS_ADDRESS",
 )  # fmt: skip
 
+#: What the keeper, or Python itself, ignores or handles.
+DEFAULT_SIGNALS = [
+    signal.SIGPIPE, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT,
+    signal.SIGCHLD, signal.SIGXFSZ,
+]  # fmt: skip
+
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -46,13 +52,7 @@ def spawn(
         environment,
         file_actions=actions,
         setsigmask=[],
-        setsigdef=[
-            signal.SIGPIPE,
-            signal.SIGTERM,
-            signal.SIGHUP,
-            signal.SIGINT,
-            signal.SIGXFSZ,
-        ],
+        setsigdef=DEFAULT_SIGNALS,
     )
 
 

@@ -12,8 +12,10 @@ from attachd.keeper.processes import spawn
 #: How much of a runtime's words is kept from each end; more would only fill a report.
 WORDS_BYTES = 16 * 1024
 
-#: A runtime that was told to die and does not is left behind after this many seconds.
 _READ_BYTES = 65536
+
+#: After a program's end its pipe (1 MiB) is read empty, and not much longer.
+LAST_READS = 64
 
 
 class Words:
@@ -69,8 +71,9 @@ def call(
             os.kill(pid, signal.SIGKILL)
     finally:
         _, status = os.waitpid(pid, 0)
-    while words.listen():
-        pass
+    for _ in range(LAST_READS):  # what it left behind may talk for ever
+        if not words.listen():
+            break
     if not in_time:
         message = f"{os.path.basename(argv[0])} was not done after {limit:g} seconds"
         raise RuntimeFailed("timeout", 137, message, words.text)
@@ -101,6 +104,7 @@ def last_error(log: str) -> str:
     """Return the last error in a runtime's JSON log (``--log-format json``), or ""."""
     try:
         with open(log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - WORDS_BYTES * 16))
             lines = file.read(WORDS_BYTES * 16).splitlines()
     except OSError:
         return ""

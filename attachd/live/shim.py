@@ -19,6 +19,7 @@ from attachd.live.settings import Settings
 from attachd.live.stdin import Stdin
 from attachd.state.header import Header
 from attachd.state.ring import STDERR, STDOUT, STREAM_NAMES, STREAMS
+from attachd.wire.messages import plain
 
 #: Clients that still read old output when the container has ended get this long for the rest.
 LAST_CALL_SECONDS = 30.0
@@ -107,7 +108,8 @@ class Shim:
             "ring_size": header.ring_size,
             "bytes": {STREAM_NAMES[stream]: index.bytes_of(stream) for stream in STREAMS},
             "logs": [
-                {"format": spec.format, "path": spec.path} | log.counters for spec, log in logs
+                {"format": spec.format, "path": plain(spec.path)} | log.counters
+                for spec, log in logs
             ],
             "stdin": self.stdin.counters,
             "clients": [connection.counters for connection in self._connections],

@@ -22,7 +22,14 @@ def parse_rfc3339(text: str) -> int:
     """
     whole, dot, tail = text.partition(".")
     if not dot:
-        return int(datetime.fromisoformat(text).timestamp()) * _SECOND
+        return _seconds(text) * _SECOND
     digits = len(tail) - len(tail.lstrip("0123456789"))
     fraction = int(tail[:digits].ljust(9, "0")[:9])
-    return int(datetime.fromisoformat(whole + tail[digits:]).timestamp()) * _SECOND + fraction
+    return _seconds(whole + tail[digits:]) * _SECOND + fraction
+
+
+def _seconds(text: str) -> int:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r:.80} has no UTC offset")
+    return int(moment.timestamp())

@@ -136,11 +136,16 @@ class Session:
 
     def send(self, message: Message) -> bytes:
         """Return the bytes of ``message``; raise LocalProtocolError when it is not our turn."""
+        before = self.state
         try:
             self._advance(self.role, type(message))
         except ProtocolError as error:
             raise LocalProtocolError(str(error)) from None
-        return encode_frame(encode(message))
+        try:
+            return encode_frame(encode(message))
+        except LocalProtocolError:
+            self.state = before  # it was not said
+            raise
 
     def _next_known(self) -> Message | Pause:
         while (payload := self._decoder.next_frame()) is not None:

@@ -45,3 +45,49 @@ def test_the_oldest_writer_makes_room() -> None:
         intake.settle(number + 1)
     assert intake.find((MAX_WRITERS + 2).to_bytes(16, "big")).own == 1
     assert intake.find((1).to_bytes(16, "big")) is None
+
+
+def a_key(number: int) -> bytes:
+    """Return a key whose halves differ from those of any other number."""
+    return (number * 0x9E3779B97F4A7C15F39CC0605CEDC834 % (1 << 128)).to_bytes(16, "big")
+
+
+@given(
+    script=st.lists(
+        st.tuples(
+            st.integers(1, MAX_WRITERS + 6),
+            st.integers(0, 9),
+            st.integers(0, 9),
+            st.integers(0, 30),
+        ),
+        max_size=12,
+    ),
+    known=st.integers(MAX_WRITERS - 3, MAX_WRITERS),
+)
+def test_a_death_while_a_writer_makes_room_forgets_nobody_else(script, known) -> None:
+    """The oldest writer goes when the newcomer's first byte is in the file, and not before."""
+    words = memoryview(bytearray(header_bytes(1))).cast("Q")
+    size, truth = 0, {}  # key: own bytes, end; as the table is to have it
+    intake = Intake(Header(words), 0)
+    for number in range(1, known + 1):
+        intake.mark(a_key(number), size)
+        size += 1
+        intake.settle(size)
+        truth[a_key(number)] = (1, size)
+    for who, count, written, fuse in script:
+        key, arrived = a_key(who), min(count, written)
+        with contextlib.suppress(Killed):
+            intake = Intake(Header(Words(words, [fuse])), size)
+            intake.mark(key, size)
+            if arrived and key not in truth and len(truth) == MAX_WRITERS:
+                del truth[min(truth, key=lambda other: truth[other][1])]
+            if arrived:
+                size += arrived
+                truth[key] = (truth.get(key, (0, 0))[0] + arrived, size)
+            if arrived < count:
+                raise Killed
+            intake.settle(size)
+        intake = Intake(Header(words), size)
+        for number in range(1, MAX_WRITERS + 7):
+            writer = intake.find(a_key(number))
+            assert (writer and (writer.own, writer.end)) == truth.get(a_key(number))

@@ -1,10 +1,14 @@
 """CRI text gives back the exact bytes, however output was cut."""
 
+from unittest.mock import patch
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attachd.state.loglines import MAX_LINE, CriLines, RawLines
-from attachd.state.ring import STDERR, STDOUT
+from attachd.state import loglines
+from attachd.state.loglines import FORMATS, MAX_LINE, CriLines, RawLines
+from attachd.state.ring import STDERR, STDOUT, STREAM_NAMES, STREAMS
+from attachd.state.times import rfc3339
 
 #: A short text as it is, or a number: that many bytes without a newline.
 tokens = st.one_of(
@@ -98,3 +102,88 @@ def test_raw_is_raw() -> None:
     assert raw.feed(STDERR, 0, 1, b"a\nb") == b"a\nb"
     assert raw.open_start(STDERR) is None
     assert raw.flush(STDERR) == b""
+
+
+class ByteByByte:
+    """The same format without a thought for speed: one byte after the other."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, list[tuple[int, int, int]]] = {s: [] for s in STREAMS}
+
+    def feed(self, stream: int, offset: int, time: int, data: bytes) -> bytes:
+        """Add each byte with its own offset and time."""
+        text, held = b"", self.open[stream]
+        for at, byte in enumerate(data, offset):
+            if byte == ord("\n"):
+                text += self.piece(stream, "F", held[0][1] if held else time)
+            else:
+                if len(held) == loglines.MAX_LINE:
+                    text += self.piece(stream, "P", held[0][1])
+                held.append((byte, time, at))
+        return text
+
+    def flush(self, stream: int) -> bytes:
+        """Let the open line go."""
+        held = self.open[stream]
+        return self.piece(stream, "P", held[0][1]) if held else b""
+
+    def open_start(self, stream: int) -> int | None:
+        """Return where the open line's first byte is."""
+        held = self.open[stream]
+        return held[0][2] if held else None
+
+    def piece(self, stream: int, tag: str, time: int) -> bytes:
+        """Return one line of text."""
+        body = bytes(byte for byte, _, _ in self.open[stream])
+        self.open[stream].clear()
+        return f"{rfc3339(time)} {STREAM_NAMES[stream]} {tag} ".encode() + body + b"\n"
+
+
+short_tokens = st.one_of(
+    st.binary(max_size=6),
+    st.lists(st.sampled_from([b"\n", b"a", b"\0\xff"]), max_size=12).map(b"".join),
+    st.integers(3, 20).map(lambda length: b"x" * length),
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(STREAMS), short_tokens, st.sampled_from([False] * 7 + [True])
+        ),
+        max_size=20,
+    )
+)
+def test_every_piece_has_the_time_of_its_first_byte(script) -> None:
+    """Texts, tags, times and open starts are those of counting byte by byte."""
+    with patch.object(loglines, "MAX_LINE", 5):
+        lines, model, offset = CriLines(), ByteByByte(), 0
+        for when, (stream, data, flush) in enumerate(script):
+            text = lines.feed(stream, offset, when, data)
+            assert text == model.feed(stream, offset, when, data)
+            offset += len(data)
+            if flush:
+                assert lines.flush(stream) == model.flush(stream)
+            for either in STREAMS:
+                assert lines.open_start(either) == model.open_start(either)
+
+
+@given(
+    lengths=st.lists(st.integers(MAX_LINE - 2, MAX_LINE + 2) | st.integers(0, 9), max_size=5),
+    cuts=st.lists(st.integers(0, 6 * MAX_LINE), max_size=8),
+)
+def test_long_lines_do_not_depend_on_cuts_either(lengths, cuts) -> None:
+    """Around the limit, where P begins, the text is the same for every cutting."""
+    data = b"\n".join(b"x" * length for length in lengths)
+    whole = CriLines()
+    expected = whole.feed(STDOUT, 0, 1, data) + whole.flush(STDOUT)
+    lines, text, begin = CriLines(), b"", 0
+    for end in [*sorted(min(cut, len(data)) for cut in cuts), len(data)]:
+        text += lines.feed(STDOUT, begin, 1, data[begin:end])
+        begin = end
+    assert text + lines.flush(STDOUT) == expected
+
+
+def test_formats_have_the_names_of_the_option() -> None:
+    """``--log cri:PATH`` and ``--log raw:PATH``."""
+    assert {"cri": CriLines, "raw": RawLines} == FORMATS

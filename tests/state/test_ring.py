@@ -11,6 +11,7 @@ from attachd.state.ring import (
     MIN_RECORDS,
     STDERR,
     STDOUT,
+    STREAMS,
     Chunk,
     Cursor,
     Index,
@@ -121,3 +122,126 @@ def test_a_record_that_only_the_index_forgot_counts_as_gone() -> None:
     assert index.capacity == 1 << 16
     assert index.find(13).time == 6
     assert index.find(12, hint=5).time == 6
+
+
+class World:
+    """What outlives a server: the words, the kernel's position, the log's low water."""
+
+    def __init__(self, ring_size: int, slots: int, grain: int) -> None:
+        self.words, self.header = fresh(ring_size, slots)
+        self.slots, self.grain = slots, grain
+        self.position = self.low_water = 0
+        self.splices: list[int] = []  # where each began
+        self.truth: list[tuple[int, int]] = []  # per byte: stream, time
+
+    def start(self, fuse: int = 10**9) -> Index:
+        """Return a new server's index; it dies at the store after ``fuse`` others."""
+        return Index(Header(Words(self.words, [fuse])), self.position)
+
+    def pump(self, index: Index, stream: int, when: int, count: int, dies: bool) -> None:
+        """Take one step of live.pump; ``dies`` is a kill between mark and splice."""
+        room = index.room(self.low_water)
+        if room == 0:
+            return
+        index.mark(stream, when)
+        if dies:
+            raise Killed
+        count = min(count, room)
+        self.splices += [self.position] * (count > 0)
+        self.truth += [(stream, when)] * count
+        self.position += count
+        index.advance(count)
+        index.forget(self.low_water, self.grain)
+
+    def check(self, index: Index) -> None:
+        """Compare everything that an index can be asked with the plain lists."""
+        unknown = max(0, len(self.splices) - self.slots + 1)
+        known_from = [*self.splices, self.position][unknown] if unknown else 0
+        assert index.newest == self.position
+        assert index.oldest == max(self.header.oldest, known_from)
+        assert index.oldest <= self.low_water
+        assert self.header.oldest <= max(0, self.position - self.header.ring_size)
+        assert self.header.oldest % self.grain == 0
+        for stream in STREAMS:
+            assert index.bytes_of(stream) == sum(s == stream for s, _ in self.truth)
+        for offset in range(index.oldest, self.position):
+            found = {index.find(offset, hint) for hint in range(len(self.splices))}
+            (record,) = found
+            assert record.start <= offset < record.end
+            assert record.start in self.splices
+            assert (record.stream, record.time) == self.truth[offset]
+        self.check_a_cursor(index)
+
+    def check_a_cursor(self, index: Index) -> None:
+        """From the start: what it missed, once, then every byte that is held."""
+        cursor, got = Cursor(0), []
+        while (step := cursor.step(index, 3)) is not None:
+            known = (step.stream, step.time) if isinstance(step, Chunk) else None
+            got += [known] * (step.end - step.start)
+        assert got == [None] * index.oldest + self.truth[index.oldest :]
+
+
+@given(
+    script=st.lists(
+        st.tuples(
+            st.sampled_from(STREAMS),
+            st.integers(0, 9),
+            st.integers(0, 12),
+            st.sampled_from([False] * 9 + [True]),
+        ),
+        max_size=40,
+    ),
+    fuses=st.lists(st.integers(0, 25), max_size=12),
+    ring_size=st.integers(8, 40),
+    slots=st.integers(2, 6),
+    grain=st.integers(1, 8),
+)
+def test_servers_that_die_one_after_another_keep_one_account(
+    script, fuses, ring_size, slots, grain
+) -> None:
+    """Over a full ring and a full index, through pump, forget and recovery itself."""
+    world, index, lives = World(ring_size, slots, grain), None, iter(fuses)
+    for when, (stream, count, logged, dies) in enumerate(script):
+        try:
+            index = index or world.start(next(lives, 10**9))
+            world.low_water = min(index.newest, world.low_water + logged)
+            world.pump(index, stream, when, count, dies)
+            world.check(index)
+        except Killed:
+            index = None
+    world.check(world.start())
+
+
+def test_a_second_server_finds_what_the_first_one_found() -> None:
+    """Recovery can be repeated: it books the mark's bytes once."""
+    words, header = fresh()
+    index = Index(header, 0)
+    index.mark(STDERR, 7)  # the splice moves 5 bytes, then the pump dies
+
+    for _ in range(3):
+        index = Index(Header(words), 5)
+        assert (header.records, index.bytes_of(STDERR)) == (1, 5)
+        assert index.find(4) == (0, 0, 5, STDERR, 7)
+
+
+def test_an_index_of_one_slot_vouches_for_nothing() -> None:
+    """The only slot is the open mark's; no index of ours is as small."""
+    _, header = fresh(slots=1)
+    index = Index(header, 0)
+    index.mark(STDOUT, 1)
+    index.advance(5)
+
+    assert index.oldest == index.newest == 5
+
+
+def test_an_overtaken_cursor_is_told_once_what_it_missed() -> None:
+    """Bytes and place of the gap, then the oldest output that is held."""
+    _, header = fresh(ring_size=100)
+    index = Index(header, 0)
+    index.mark(STDERR, 1)
+    index.advance(350)
+    index.forget(350, 50)
+    cursor = Cursor(20)
+
+    assert cursor.step(index, 10) == Missed(20, 250)
+    assert cursor.step(index, 10) == Chunk(250, 260, STDERR, 1)

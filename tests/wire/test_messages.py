@@ -27,6 +27,7 @@ from attachd.wire.messages import (
     Welcome,
     decode,
     encode,
+    plain,
     tag_of,
 )
 
@@ -336,3 +337,19 @@ def test_values_compare_and_cannot_change() -> None:
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         Credit(bytes=5).bytes = 6  # type: ignore[misc]
     assert attrs.has(Welcome)
+
+
+@given(text=st.text(st.characters(codec=None), max_size=40))
+def test_plain_text_can_always_be_sent(text: str) -> None:
+    """Whatever an error says, lone surrogates and all, a goodbye can carry it."""
+    goodbye = Goodbye(code="internal", text=plain(text))
+
+    assert decode(encode(goodbye)) == goodbye
+    if text.isascii():
+        assert goodbye.text == text
+
+
+def test_plain_text_is_cut_to_the_limit() -> None:
+    """A runtime's long complaint is told as far as a message may be long."""
+    assert plain("\udcff" * (MAX_TEXT + 1)) == "?" * MAX_TEXT
+    assert plain("x" * MAX_TEXT) == "x" * MAX_TEXT

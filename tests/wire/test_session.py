@@ -98,3 +98,81 @@ def test_an_unknown_type_is_skipped() -> None:
     server.receive_data(encode_frame(msgpack.packb({"type": "from_the_future", "x": [1]})))
     assert server.next_message() is Pause.NEED_DATA
     assert server.state is State.OPENING
+
+
+class Line:
+    """Two sessions, and the bytes that are on their way between them."""
+
+    def __init__(self) -> None:
+        self.ends = {role: Session(role) for role in Role}
+        self.under_way = {role: bytearray() for role in Role}  # by speaker, as all of these
+        self.said = {role: [] for role in Role}
+        self.heard = {role: [] for role in Role}
+
+    def say(self, speaker: Role, choice: int) -> None:
+        """Have a side say one of the messages that it may say now."""
+        kinds = list(CONVERSATION[self.ends[speaker].state][speaker])
+        if kinds:
+            message = example(kinds[choice % len(kinds)])
+            self.under_way[speaker] += self.ends[speaker].send(message)
+            self.said[speaker].append(message)
+
+    def deliver(self, speaker: Role, count: int) -> None:
+        """Bring some of a side's bytes to the other, which listens until it has closed."""
+        listener, data = self.ends[speaker.peer], bytes(self.under_way[speaker][:count])
+        del self.under_way[speaker][:count]
+        if data:
+            listener.receive_data(data)
+        while listener.state is not State.CLOSED:
+            message = listener.next_message()
+            if isinstance(message, Pause):
+                assert message is Pause.NEED_DATA
+                return
+            self.heard[speaker].append(message)
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.sampled_from(list(Role)), st.integers(0, 60)), max_size=60
+    )
+)
+def test_two_sessions_agree_however_their_words_cross(script) -> None:
+    """What each may say by its own view, the other accepts, in order, until goodbye."""
+    line = Line()
+    line.say(Role.CLIENT, 0)
+    for says, speaker, number in script:
+        (line.say if says else line.deliver)(speaker, number)
+    for speaker in Role:
+        line.deliver(speaker, 1 << 20)
+
+    states = {session.state for session in line.ends.values()}
+    heard = line.heard[Role.CLIENT]
+    assert State.ERROR not in states
+    assert line.heard[Role.SERVER] == line.said[Role.SERVER]
+    assert heard == line.said[Role.CLIENT][: len(heard)]
+    if State.CLOSED not in states:
+        assert heard == line.said[Role.CLIENT]
+        assert len(states) == 1
+
+
+def test_a_message_that_cannot_be_encoded_was_not_said() -> None:
+    """A goodbye that never left does not close the conversation."""
+    server = Session(Role.SERVER)
+    server.state = State.ATTACHED
+    with pytest.raises(LocalProtocolError):
+        server.send(say.Goodbye(code="internal", text="x" * 5000))
+
+    assert server.state is State.ATTACHED
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.ERROR])
+@pytest.mark.parametrize("garbage", [b"\0\0\0\1\xc1", b"\0\0\0\0", b"\x7f\0\0\0"])
+def test_garbage_ends_the_conversation_in_every_state(state, garbage) -> None:
+    """A peer may misbehave at any time; each time it is its own fault, for good."""
+    server = Session(Role.SERVER)
+    server.state = state
+    server.receive_data(garbage)
+    for _ in range(2):
+        with pytest.raises(RemoteProtocolError):
+            server.next_message()
+    assert server.state is State.ERROR
