@@ -1,11 +1,10 @@
 """The words that ``attachd`` understands. Imported only when there is something to parse."""
 
 import argparse
-import os
 from typing import NoReturn
 
-from attachd.cli import default_root
 from attachd.errors import UsageError
+from attachd.ground import state_root
 from attachd.keeper.config import DEFAULT_RING
 
 
@@ -42,7 +41,7 @@ _ABOUT = (
 
 
 def _root_option(verb: argparse.ArgumentParser) -> None:
-    root = os.environ.get("ATTACHD_ROOT") or default_root()
+    root = state_root()
     verb.add_argument(
         "--root", metavar="DIR", default=root, help=f"state root, also ATTACHD_ROOT ({root})"
     )

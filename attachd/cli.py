@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from attachd import __version__
 from attachd.errors import AttachdError, RuntimeFailed, UsageError
+from attachd.ground import default_root, open_standard_descriptors
 from attachd.keeper.config import MAX_RING, MIN_RING, Config, LogSpec
 
 if TYPE_CHECKING:
@@ -29,10 +30,9 @@ def main() -> NoReturn:
     if words in (["--version"], ["-V"]):
         print(f"attachd {__version__}")
         sys.exit(0)
-    _open_standard_descriptors()
-    signal.signal(
-        signal.SIGCHLD, signal.SIG_DFL
-    )  # ignored, it would take our children's status
+    open_standard_descriptors()
+    # A caller may ignore it, and the kernel would then keep our children's status from us.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     sync_fd: int | None = None
     try:
         wish, command = _parse(words)
@@ -55,13 +55,6 @@ def _leave(code: int) -> NoReturn:
         if stream is not None:
             stream.flush()
     os._exit(code)
-
-
-def _open_standard_descriptors() -> None:
-    """A caller may have closed 0, 1 or 2; a pipe of ours must never get such a number."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)  # as standard descriptors are, also for what we become
-    os.close(fd)
 
 
 def _tell(error: AttachdError, sync_fd: int | None) -> int:
@@ -217,14 +210,6 @@ def _log_directory(wish: "argparse.Namespace") -> str:
         return os.path.join("/var/log/attachd", wish.id)
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return os.path.join(state, "attachd", wish.id)
-
-
-def default_root() -> str:
-    """Return ``/run/attachd`` for root, ``$XDG_RUNTIME_DIR/attachd`` for others."""
-    if os.geteuid() == 0:
-        return "/run/attachd"
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return os.path.join(runtime or f"/tmp/attachd-{os.geteuid()}", "attachd")
 
 
 def _open_fd(fd: int | None) -> int | None:

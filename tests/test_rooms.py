@@ -32,13 +32,14 @@ def _room(ours: str, others: str = "") -> Room:
 
 ROOMS = {
     "errors": _room(""),
+    "ground": _room(""),
     "wire": _room("errors wire", "attrs msgpack"),
     "state": _room("errors state"),
     "keeper": _room("errors state keeper"),
     "live": _room("errors wire state keeper live", "trio attrs"),
     "doors": _room("errors wire state keeper live doors", "trio attrs"),
-    "cli": _room("errors wire state keeper live doors cli arguments __version__"),
-    "arguments": _room("errors wire state keeper live doors cli arguments __version__"),
+    "cli": _room("errors ground wire state keeper live doors cli arguments __version__"),
+    "arguments": _room("errors ground wire state keeper live doors cli arguments __version__"),
     "__main__": _room("cli"),
     "__init__": _room(""),
 }
@@ -46,6 +47,7 @@ ROOMS = {
 CLIENTS_MAY_IMPORT = (
     "attachd.wire",
     "attachd.errors",
+    "attachd.ground",
     "attachd.state.keys",
     "attachd.state.times",  # a log's times, read from its file
 )

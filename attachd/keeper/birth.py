@@ -44,7 +44,7 @@ def create(config: Config, *, attach: bool = False) -> Newborn:
         connection = _connect(directory) if attach else None
     except (AttachdError, OSError) as error:
         _unmake(config, made, directory)
-        raise _as_attachd_error(error) from None
+        raise report.as_attachd_error(error) from None
     return Newborn(_fork(shim), connection)
 
 
@@ -98,12 +98,6 @@ def _unmake(config: Config, made: list[str], directory: int) -> None:
     files.empty_directory(config.directory)
     descriptors.unmake([config.directory])
     os.close(directory)
-
-
-def _as_attachd_error(error: AttachdError | OSError) -> AttachdError:
-    if isinstance(error, AttachdError):
-        return error
-    return AttachdError(f"cannot set up the shim: {error}")
 
 
 def _fork(shim: keep.Shim) -> int | None:

@@ -66,9 +66,9 @@ def keep(shim: Shim, report_fd: int) -> None:
     bell = _hear_signals(header)
     try:
         _bring_up(shim, header, environment)
-    except AttachdError as error:
+    except (AttachdError, OSError) as error:
         _undo(shim, header, environment)
-        report.send(report_fd, report.of_error(error))
+        report.send(report_fd, report.of_error(report.as_attachd_error(error)))
         return
     report.send(report_fd, report.of_pid(header.pid))
     _lower_oom_score(shim.config.oom_score_adj)
@@ -126,14 +126,13 @@ class Server:
         delay, self._delay = self._delay, min(self._delay * 2, LAST_DELAY)
         return delay
 
-    def forget_stdin(self) -> descriptors.Table:
-        """Have the next server begin without the container's stdin; return the new table."""
+    def forget_stdin(self) -> None:
+        """Have the next server begin without the container's stdin."""
         self._table = self._table._replace(stdin=-1)
-        return self._table
 
 
 def _bring_up(shim: Shim, header: Header, environment: dict[str, str]) -> None:
-    """Create, note, and for ``run`` start the container; raises AttachdError or RuntimeFailed."""
+    """Create, note, and for ``run`` start the container; raises AttachdError or OSError."""
     config = shim.config
     _write_state(shim, header, "creating")
     pid_file = os.path.join(config.directory, files.PID)
@@ -144,13 +143,21 @@ def _bring_up(shim: Shim, header: Header, environment: dict[str, str]) -> None:
     finally:
         for fd in shim.ends:
             os.close(fd)
-    with open(pid_file, encoding="ascii") as file:
-        header.pid = int(file.read())
+    header.pid = _read_pid(pid_file)
     _write_files(shim, header, "created")
     if config.start:
         start(shim, header, environment)
         _write_state(shim, header, "running")
     header.created = 1
+
+
+def _read_pid(path: str) -> int:
+    """Return what the runtime wrote there; raises AttachdError when it did not."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        raise AttachdError("the runtime said that it worked, and wrote no pid") from None
 
 
 def start(shim: Shim, header: Header, environment: dict[str, str]) -> None:
@@ -182,17 +189,14 @@ def _ask(
 
 
 def _write_files(shim: Shim, header: Header, phase: str) -> None:
-    """Write state.json and the pid files that were asked for; raises AttachdError."""
+    """Write state.json and the pid files that were asked for; raises OSError."""
     config = shim.config
-    try:
-        _write_state(shim, header, phase)
-        files.write_number(os.path.join(config.directory, files.KEEPER_PID), os.getpid())
-        if config.keeper_pid_file:
-            files.write_number(config.keeper_pid_file, os.getpid())
-        if config.pid_file:
-            files.write_number(config.pid_file, header.pid)
-    except OSError as error:
-        raise AttachdError(f"cannot write {error.filename}: {error.strerror}") from None
+    _write_state(shim, header, phase)
+    files.write_number(os.path.join(config.directory, files.KEEPER_PID), os.getpid())
+    if config.keeper_pid_file:
+        files.write_number(config.keeper_pid_file, os.getpid())
+    if config.pid_file:
+        files.write_number(config.pid_file, header.pid)
 
 
 def _write_state(shim: Shim, header: Header, phase: str) -> None:
@@ -292,7 +296,7 @@ def _watch(table: descriptors.Table, header: Header, server: Server, bell: int) 
         if header.stdin_closed and stdin >= 0:
             os.close(stdin)
             stdin = -1
-            table = server.forget_stdin()
+            server.forget_stdin()
         status = _reap_all(header, table.news, server.pid)
         if status == 0:
             return

@@ -24,6 +24,13 @@ def of_error(error: AttachdError) -> dict[str, object]:
     return {"error": {"code": error.code, "message": str(error), "runtime_stderr": words}}
 
 
+def as_attachd_error(error: AttachdError | OSError) -> AttachdError:
+    """Return what a creation failed of as an error that can be reported."""
+    if isinstance(error, AttachdError):
+        return error
+    return AttachdError(f"cannot set up the shim: {error}")
+
+
 def send(fd: int, report: dict[str, object]) -> None:
     """Write the line and close the descriptor; a caller that has gone is not an error."""
     try:

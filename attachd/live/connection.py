@@ -97,12 +97,7 @@ class Connection:
 
     def say_goodbye(self, code: str, text: str) -> None:
         """Queue the last message; the speaker ends after it."""
-        if self._session.state in (
-            State.OPENING,
-            State.GREETED,
-            State.ATTACHED,
-            State.LEAVING,
-        ):
+        if self._session.state not in (State.CLOSED, State.ERROR):
             self._outbox.append(say.Goodbye(code=code, text=text))
             self._bell.ring()
 

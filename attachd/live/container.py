@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import os
 import signal
 import time
@@ -23,8 +22,6 @@ from attachd.state.lifecycle import Phase, Step, advance, phase_of
 KEEPER_SECONDS = 5.0
 
 _POLL_SECONDS = 0.05
-
-_log = logging.getLogger(__name__)
 
 
 class Container:
@@ -110,7 +107,7 @@ class Container:
         if self.phase is Phase.CREATED:
             with contextlib.suppress(RuntimeFailed, ValueError):
                 told = json.loads(await self.call_runtime("state", self._settings.id))
-                if told["status"] == "running":
+                if told.get("status") == "running":
                     self._note_start(time.time_ns())
 
     def signal(self, number: int) -> None:

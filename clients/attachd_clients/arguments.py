@@ -1,14 +1,13 @@
 """What the command lines of ``attach`` and ``attachctl`` have in common."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from attachd import __version__
 from attachd.errors import AttachdError, UsageError
-from attachd_clients.places import default_root
+from attachd.ground import open_standard_descriptors, state_root
 
 #: The program's own failure, as docker and podman use it.
 FAILED = 125
@@ -25,24 +24,17 @@ class Parser(argparse.ArgumentParser):
 def parser(prog: str, about: str) -> Parser:
     """Return a parser that knows ``--root`` and ``--version``."""
     made = Parser(prog=prog, description=about, allow_abbrev=False)
-    made.add_argument("--root", metavar="DIR", default=default_root(),
+    made.add_argument("--root", metavar="DIR", default=state_root(),
         help="state root, also ATTACHD_ROOT (%(default)s)")  # fmt: skip
     made.add_argument("-V", "--version", action="version", version=f"{prog} {__version__}")
     return made
 
 
-def _open_standard_descriptors() -> None:
-    """A caller may have closed 0, 1 or 2; nothing of ours must ever get such a number."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
-
-
 def end(prog: str, run: Callable[[], int]) -> NoReturn:
     """Run a program to its exit code; turn its errors into one line on stderr."""
-    _open_standard_descriptors()
+    open_standard_descriptors()
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     try:
         code = run()
         sys.stdout.flush()

@@ -13,7 +13,7 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NoReturn
 
 import trio
@@ -151,13 +151,18 @@ async def _copy_stdin(client: Client) -> None:
 
 async def _read(fd: int) -> bytes:
     """Read what is there; wait without touching the descriptor's flags, which others share."""
+    await _wait_ready(trio.lowlevel.wait_readable, fd)
+    return os.read(fd, _READ_BYTES)
+
+
+async def _wait_ready(wait: Callable[[int], Awaitable[None]], fd: int) -> None:
+    """Wait for a descriptor; epoll takes no regular files, which are always ready."""
     try:
-        await trio.lowlevel.wait_readable(fd)
-    except OSError as error:  # epoll takes no regular files: they are always ready
+        await wait(fd)
+    except OSError as error:
         if error.errno != errno.EPERM:
             raise
         await trio.lowlevel.checkpoint()
-    return os.read(fd, _READ_BYTES)
 
 
 async def _write(fd: int, data: bytes, wrote: Callable[[int], None]) -> None:
@@ -168,12 +173,7 @@ async def _write(fd: int, data: bytes, wrote: Callable[[int], None]) -> None:
     """
     rest = memoryview(data)
     while rest:
-        try:
-            await trio.lowlevel.wait_writable(fd)
-        except OSError as error:  # epoll takes no regular files: they are always ready
-            if error.errno != errno.EPERM:
-                raise
-            await trio.lowlevel.checkpoint()
+        await _wait_ready(trio.lowlevel.wait_writable, fd)
         if len(rest) <= select.PIPE_BUF:
             count = os.write(fd, rest)
         else:

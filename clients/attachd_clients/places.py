@@ -9,23 +9,13 @@ from collections.abc import Iterator
 import attrs
 
 from attachd.errors import UsageError
+from attachd.ground import state_root
 
 
 class NoSuchContainer(UsageError):
     """There is no container of this name under this root."""
 
     code = "not_found"
-
-
-def default_root() -> str:
-    """Return ``$ATTACHD_ROOT``, or the place where ``attachd`` puts its state without it."""
-    given = os.environ.get("ATTACHD_ROOT")
-    if given:
-        return os.path.abspath(given)
-    if os.geteuid() == 0:
-        return "/run/attachd"
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return os.path.join(runtime or f"/tmp/attachd-{os.geteuid()}", "attachd")
 
 
 @attrs.frozen
@@ -38,7 +28,7 @@ class Place:
     @classmethod
     def find(cls, container: str, root: str | None = None) -> "Place":
         """Return the place of a container that exists; raises NoSuchContainer."""
-        place = cls(os.path.abspath(root or default_root()), container)
+        place = cls(os.path.abspath(root or state_root()), container)
         plain = (
             "/" not in container and "\0" not in container and container not in ("", "..", ".")
         )
@@ -51,7 +41,7 @@ class Place:
     @classmethod
     def all(cls, root: str | None = None) -> list["Place"]:
         """Return every container under a root, by name."""
-        base = os.path.abspath(root or default_root())
+        base = os.path.abspath(root or state_root())
         try:
             names = sorted(entry.name for entry in os.scandir(base) if entry.is_dir())
         except FileNotFoundError:

@@ -191,6 +191,24 @@ def test_bad_words_get_one_line_and_125(shop, words) -> None:
     assert not shop.root.exists()
 
 
+def test_a_runtime_that_says_yes_and_does_nothing_is_told(shop) -> None:
+    """It ends with 0 and writes no pid: an error like any other, and nothing is left."""
+    box = shop.name()
+    mute = shop.scratch / "mute"
+    mute.write_text("#!/bin/sh\nexit 0\n")
+    mute.chmod(0o755)
+    assert "wrote no pid" in refused(shop, "run", "--runtime", mute, box, "--", "true")
+    nothing_is_left(shop, box)
+
+
+def test_a_pid_file_that_cannot_be_written_undoes_the_creation(shop) -> None:
+    """The container that was made already is deleted again."""
+    box = shop.name()
+    path = shop.scratch / "missing" / "pid"
+    assert "missing/pid" in refused(shop, "run", "--pid-file", path, box, "--", "sleep", "99")
+    nothing_is_left(shop, box)
+
+
 def test_a_runtime_that_hangs_is_given_up(shop) -> None:
     """--create-timeout: the runtime is killed, everything is cleaned up."""
     box = shop.name()

@@ -1,0 +1,123 @@
+"""stdin over a real pipe: counted, resent, refused."""
+
+import os
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attachd.errors import Refused, RemoteProtocolError
+from attachd.keeper.descriptors import make_ring, map_header
+from attachd.live.stdin import Stdin
+
+ME, YOU = b"m" * 16, b"y" * 16
+
+
+class Bench:
+    """A pipe in the container's place, and servers that come and go."""
+
+    def __init__(self) -> None:
+        ring, header = make_ring(1 << 16)
+        os.close(ring)
+        self.header = map_header(header)
+        os.close(header)
+        self.intake = os.memfd_create("stdin")
+        self.orders = os.eventfd(0)
+        self.read, self.write = os.pipe2(os.O_NONBLOCK)
+
+    def server(self) -> Stdin:
+        """Return what a fresh server makes of the descriptors."""
+        return Stdin(self.header, os.dup(self.write), self.intake, self.orders, once=False)
+
+    def close(self) -> None:
+        for fd in (self.intake, self.orders, self.read, self.write):
+            os.close(fd)
+
+
+@pytest.fixture
+def bench():
+    """Closed at the end."""
+    made = Bench()
+    yield made
+    made.close()
+
+
+async def delivered(bench: Bench, stdin: Stdin, size: int) -> bytes:
+    """Run the feeder until ``size`` bytes have come out of the pipe."""
+    data = b""
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stdin.run)
+            while len(data) < size:
+                await trio.lowlevel.wait_readable(bench.read)
+                data += os.read(bench.read, 1 << 16)
+            nursery.cancel_scope.cancel()
+    return data
+
+
+@given(
+    st.binary(min_size=1, max_size=60), st.lists(st.tuples(st.integers(0, 60), st.booleans()))
+)
+async def test_what_is_sent_again_is_skipped(data, script) -> None:
+    """From wherever a writer goes on, and over deaths of the server: each byte once."""
+    bench = Bench()
+    stdin = bench.server()
+    for begin, dies in script:
+        stdin = bench.server() if dies else stdin
+        begin = min(begin, stdin.accepted(ME))
+        stdin.offer(ME, begin, data[begin : begin + 10])
+    stdin.offer(ME, 0, data)
+    try:
+        assert stdin.accepted(ME) == len(data)
+        assert await delivered(bench, stdin, len(data)) == data
+    finally:
+        bench.close()
+
+
+async def test_a_hole_is_the_writers_fault(bench) -> None:
+    """In its bytes, and before its end."""
+    stdin = bench.server()
+    stdin.offer(ME, 0, b"abc")
+    with pytest.raises(RemoteProtocolError):
+        stdin.offer(ME, 4, b"e")
+    with pytest.raises(RemoteProtocolError):
+        stdin.offer_eof(YOU, 1)
+    assert stdin.state == "open"
+
+
+async def test_the_end_comes_after_everybodys_bytes(bench) -> None:
+    """Then the keeper is told to close its own end, and nothing more is taken."""
+    told: list[tuple[int, bool]] = []
+    stdin = bench.server()
+    stdin.subscribe(ME, lambda offset, eof: told.append((offset, eof)))
+    stdin.offer(ME, 0, b"mine ")
+    stdin.offer(YOU, 0, b"yours")
+    stdin.offer_eof(ME, 5)
+    with pytest.raises(Refused):
+        stdin.offer(YOU, 5, b"too late")
+    with trio.fail_after(20):
+        await stdin.run()
+
+    assert os.read(bench.read, 100) == b"mine yours"
+    assert told[-1] == (5, True)
+    assert bench.header.stdin_closed
+    assert os.eventfd_read(bench.orders) == 1
+
+
+async def test_a_listener_that_has_been_replaced_does_not_take_its_successor_along(
+    bench,
+) -> None:
+    """A connection that ends late unsubscribes itself, not the writer's new one."""
+    told: list[int] = []
+    stdin = bench.server()
+
+    def old(offset: int, eof: bool) -> None:
+        raise AssertionError("the old connection is gone")
+
+    stdin.subscribe(ME, old)
+    stdin.subscribe(ME, lambda offset, eof: told.append(offset))
+    stdin.unsubscribe(ME, old)
+    stdin.offer(ME, 0, b"abc")
+    assert await delivered(bench, stdin, 3) == b"abc"
+    assert told == [3]
