@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from attachd_clients.places import NoSuchContainer, Place, default_root
+from attachd_clients.places import NoSuchContainer, Place
 
 from attachd.errors import UsageError
 
@@ -34,50 +34,6 @@ def listening(place: Place) -> socket.socket:
 
 def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
-
-
-# The root
-
-
-def test_attachd_root_comes_first(environment) -> None:
-    """It is made absolute where it is read: the clients may change directory later."""
-    environment.setenv("ATTACHD_ROOT", "some/root")
-
-    assert default_root() == os.path.abspath("some/root")
-
-
-def test_an_empty_attachd_root_is_none(environment) -> None:
-    """Set to nothing means not set."""
-    environment.setenv("ATTACHD_ROOT", "")
-    environment.setattr(os, "geteuid", lambda: 0)
-
-    assert default_root() == "/run/attachd"
-
-
-def test_root_and_others_have_their_own_place(environment) -> None:
-    """/run/attachd, $XDG_RUNTIME_DIR/attachd, or a directory that has the user's number."""
-    environment.setattr(os, "geteuid", lambda: 0)
-    assert default_root() == "/run/attachd"
-
-    environment.setattr(os, "geteuid", lambda: 1000)
-    environment.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
-    assert default_root() == "/run/user/1000/attachd"
-
-    environment.delenv("XDG_RUNTIME_DIR")
-    assert default_root() == "/tmp/attachd-1000/attachd"
-
-
-@pytest.mark.parametrize("user", [0, 1000])
-@pytest.mark.parametrize("runtime", [None, "/run/user/1000"])
-def test_clients_and_attachd_agree_on_the_root(environment, user, runtime) -> None:
-    """What one makes, the others find."""
-    from attachd import cli
-
-    environment.setattr(os, "geteuid", lambda: user)
-    if runtime:
-        environment.setenv("XDG_RUNTIME_DIR", runtime)
-
-    assert default_root() == cli.default_root()
 
 
 # Finding
