@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -155,7 +156,8 @@ def test_nothing_of_the_launcher_leaks(shop) -> None:
 def test_a_launcher_without_standard_descriptors_works(shop) -> None:
     """0, 1 and 2 closed: no pipe of ours gets their numbers."""
     box = shop.name()
-    words = " ".join(shop.argv("attachd", "run", "--root", shop.root, box, "--", "echo", "x"))
+    argv = shop.argv("attachd", "run", "--root", shop.root, box, "--", "echo", "x")
+    words = shlex.join(argv)
     subprocess.run(["sh", "-c", f"exec {words} <&- >&- 2>&-"], check=True, timeout=PATIENCE)
     assert shop.ended(box)["exit_code"] == 0
     assert shop.output(box) == b"x\n"
