@@ -6,6 +6,7 @@ from typing import NoReturn
 from attachd.errors import UsageError
 from attachd.ground import state_root
 from attachd.keeper.config import DEFAULT_RING
+from attachd.state.sizes import DEFAULT_POLICY
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,6 +64,11 @@ def _create_options(verb: argparse.ArgumentParser) -> None:
     add("--exit-file", metavar="FILE", default="", help="write the exit record there, too")
     add("--sync-fd", metavar="N", type=int, help="return at once and report on descriptor N")
     add("-i", "--stdin", action="store_true", help="keep the container's stdin open")
+    add("-t", "--tty", action="store_true", help="give it a terminal; run then attaches")
+    add("--size", metavar="COLSxROWS", default="",
+        help="the terminal's size (yours, else the bundle's consoleSize, else 80x24)")  # fmt: skip
+    add("--size-policy", metavar="POLICY", default=DEFAULT_POLICY,
+        help="which client's size wins: latest (default), smallest, largest, manual")  # fmt: skip
     add("--stdin-once", action="store_true", help="close it when its first writer ends")
     add("--ring-size", metavar="BYTES", type=int, default=DEFAULT_RING,
         help="how much output is kept for clients (%(default)s)")  # fmt: skip
@@ -81,5 +87,7 @@ def _create_options(verb: argparse.ArgumentParser) -> None:
     if verb.prog.endswith("run"):
         add("-a", "--attach", action="store_true",
             help="attach at once, and end with the container's code")  # fmt: skip
+        add("-d", "--detach", action="store_true", help="with -t: do not attach")
+        add("--detach-keys", metavar="KEYS", help="what leaves the terminal (ctrl-p,ctrl-q)")
     else:
-        verb.set_defaults(attach=False)
+        verb.set_defaults(attach=False, detach=True, detach_keys=None)

@@ -13,6 +13,8 @@ from attachd import __version__
 from attachd.errors import AttachdError, RuntimeFailed, UsageError
 from attachd.ground import default_root, open_standard_descriptors
 from attachd.keeper.config import MAX_RING, MIN_RING, Config, LogSpec
+from attachd.state.keys import parse_keys
+from attachd.state.sizes import DEFAULT_POLICY, POLICIES, Size, parse_size
 
 if TYPE_CHECKING:
     import argparse
@@ -79,11 +81,12 @@ def _tell(error: AttachdError, sync_fd: int | None) -> int:
 def _create(config: Config, wish: "argparse.Namespace") -> int:
     from attachd.keeper import birth
 
-    newborn = birth.create(config, attach=wish.attach)
+    newborn = birth.create(config, attach=_attaches(wish))
     if newborn.connection is not None:
         os.set_inheritable(newborn.connection, True)
         words = ["--root", config.root, "--from", "start", "--fd", str(newborn.connection)]
         words += [] if config.stdin else ["--no-stdin"]
+        words += [f"--detach-keys={wish.detach_keys}"] if wish.detach_keys is not None else []
         _hand_over("attach", [*words, config.id])
     if config.start and sys.stdout is not None and sys.stdout.isatty():
         print(f"{config.id} is running; see its output with: attach {config.id}")
@@ -144,10 +147,24 @@ def _config(wish: "argparse.Namespace", command: tuple[str, ...]) -> Config:
         raise UsageError("nothing to run: give a command after --, or a bundle with --bundle")
     if wish.attach and wish.sync_fd is not None:
         raise UsageError("either --attach or --sync-fd, not both")
+    if wish.attach and wish.verb == "run" and wish.detach:
+        raise UsageError("either --attach or --detach, not both")
     if wish.exit_command_arg and not wish.exit_command:
         raise UsageError("--exit-command-arg needs --exit-command")
     if wish.stdin_once and not wish.stdin:
         raise UsageError("--stdin-once needs --stdin")
+    if wish.stdin_once and wish.tty:
+        raise UsageError("--stdin-once is for pipes: a terminal stays open")
+    if wish.size_policy not in POLICIES:
+        known = ", ".join(POLICIES)
+        raise UsageError(f"no size policy {wish.size_policy!r:.40}: {known} are known")
+    sized = wish.size or wish.size_policy != DEFAULT_POLICY
+    if sized and not (wish.tty or wish.bundle):
+        raise UsageError("--size and --size-policy are for a container with a terminal: add -t")
+    if wish.detach_keys is not None:
+        if not wish.tty:
+            raise UsageError("--detach-keys leave a terminal: add -t")
+        parse_keys(wish.detach_keys)
     return Config(
         id=wish.id,
         root=os.path.abspath(wish.root),
@@ -173,7 +190,26 @@ def _config(wish: "argparse.Namespace", command: tuple[str, ...]) -> Config:
         linger=_not_negative("--linger", wish.linger),
         create_timeout=_positive("--create-timeout", wish.create_timeout) or 0.0,
         start=wish.verb == "run",
+        terminal=wish.tty,
+        size=parse_size(wish.size) if wish.size else _own_size(wish),
+        size_policy=wish.size_policy,
     )
+
+
+def _attaches(wish: "argparse.Namespace") -> bool:
+    """A terminal is there to be looked at: ``run -t`` attaches as ``--attach`` does."""
+    return bool(wish.attach or (wish.tty and not wish.detach and wish.sync_fd is None))
+
+
+def _own_size(wish: "argparse.Namespace") -> Size | None:
+    """Return the size of our terminal when the container's is to be seen in it."""
+    for fd in (1, 0, 2) if wish.tty and _attaches(wish) else ():
+        try:
+            size = Size(*os.get_terminal_size(fd))
+        except OSError:
+            continue
+        return size if size.usable else None
+    return None
 
 
 def _absolute(path: str) -> str:

@@ -49,9 +49,11 @@ CLIENTS_MAY_IMPORT = (
     "attachd.errors",
     "attachd.ground",
     "attachd.state.keys",
+    "attachd.state.modes",  # the same terminal, seen from both sides
+    "attachd.state.sizes",
     "attachd.state.times",  # a log's times, read from its file
 )
-CLIENTS_MAY_USE = {"trio", "attrs", "attachd", "attachd_clients"}
+CLIENTS_MAY_USE = {"trio", "attrs", "pyte", "attachd", "attachd_clients"}
 
 
 def _modules(folder: Path) -> list[Path]:

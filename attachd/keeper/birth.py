@@ -13,6 +13,7 @@ from attachd.keeper import bundle, descriptors, files, keep, report
 from attachd.keeper.claim import check_id, claim
 from attachd.keeper.config import Config
 from attachd.keeper.processes import find_runtime
+from attachd.state.sizes import DEFAULT_POLICY
 
 #: Beyond any descriptor number that a process has in practice (proc(5), nr_open); one
 #: close_range(2) whatever the number.
@@ -35,8 +36,7 @@ def create(config: Config, *, attach: bool = False) -> Newborn:
     """
     check_id(config.id)
     config = config._replace(runtime=find_runtime(config.runtime))
-    if config.bundle:
-        _check_bundle(config.bundle)
+    config = _heed_bundle(config) if config.bundle else config
     directory = claim(config.root, config.id)
     made: list[str] = []
     try:
@@ -48,11 +48,17 @@ def create(config: Config, *, attach: bool = False) -> Newborn:
     return Newborn(_fork(shim), connection)
 
 
-def _check_bundle(path: str) -> None:
-    if bundle.wants_terminal(bundle.read_spec(path)):
+def _heed_bundle(config: Config) -> Config:
+    """Take from a bundle whether there is a terminal, and its size unless one was given."""
+    spec = bundle.read_spec(config.bundle)
+    terminal = bundle.wants_terminal(spec)
+    if config.terminal and not terminal:
         raise UsageError(
-            f"{path} asks for a terminal (process.terminal): not supported yet, set it to false"
+            f"{config.bundle} asks for no terminal: set process.terminal to true, or leave --tty"
         )
+    if not terminal and (config.size or config.size_policy != DEFAULT_POLICY):
+        raise UsageError("--size and --size-policy are for a container with a terminal")
+    return config._replace(terminal=terminal, size=config.size or bundle.console_size(spec))
 
 
 def _prepare(config: Config, directory: int) -> tuple[keep.Shim, list[str]]:
@@ -60,30 +66,31 @@ def _prepare(config: Config, directory: int) -> tuple[keep.Shim, list[str]]:
     if not config.bundle:
         path = os.path.join(config.directory, files.BUNDLE)
         os.mkdir(path, 0o700)
-        bundle.write_bundle(path, config.command, config.id)
+        bundle.write_bundle(path, config.command, config.id, terminal=config.terminal)
         config = config._replace(bundle=path)
     logs, specs, made = descriptors.open_logs(config.logs)
     config = config._replace(logs=tuple(specs))
     try:
-        stdin, stdout, stderr, ends = descriptors.make_stdio(config.stdin)
+        if config.terminal:
+            stdio = descriptors.make_inner_pipe()
+        else:
+            stdio = descriptors.make_pipes(config.stdin)
         ring, header = descriptors.make_ring(config.ring_size)
         table = descriptors.Table(
             directory=directory,
             header=header,
             ring=ring,
-            stdout=stdout,
-            stderr=stderr,
-            stdin=stdin,
             intake=os.memfd_create("attachd-stdin", os.MFD_CLOEXEC),
-            listener=descriptors.make_listener(directory),
+            listener=descriptors.make_listener(directory, files.SOCKET),
             news=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
             orders=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
             logs=tuple(logs),
+            **stdio.ours,
         )
     except BaseException:
         descriptors.unmake(made)
         raise
-    return keep.Shim(config, table, ends, os.urandom(16).hex(), tuple(made)), made
+    return keep.Shim(config, table, stdio.ends, os.urandom(16).hex(), tuple(made)), made
 
 
 def _connect(directory: int) -> int:

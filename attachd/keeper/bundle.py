@@ -12,6 +12,7 @@ import stat
 import struct
 
 from attachd.errors import UsageError
+from attachd.state.sizes import MAX_SIDE, Size
 
 _CAPABILITIES = [
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
@@ -32,7 +33,9 @@ _ELF_HEADER = struct.Struct("<16s HHIQQQIHHH")  # elf(5), Elf64_Ehdr up to e_phn
 _PT_INTERP = 3
 
 
-def write_bundle(directory: str, command: tuple[str, ...], hostname: str) -> None:
+def write_bundle(
+    directory: str, command: tuple[str, ...], hostname: str, *, terminal: bool = False
+) -> None:
     """Write ``config.json`` and ``rootfs`` into an existing, empty directory.
 
     Raises UsageError when it cannot be written, or when there is nothing to make a root of.
@@ -47,7 +50,7 @@ def write_bundle(directory: str, command: tuple[str, ...], hostname: str) -> Non
             mounts = _busybox_root(root, busybox)
         else:
             mounts = _host_root(root)
-        spec = _spec(command, hostname, mounts)
+        spec = _spec(command, hostname, mounts, terminal)
         with open(os.path.join(directory, "config.json"), "w", encoding="utf-8") as file:
             json.dump(spec, file, indent=2)
             file.write("\n")
@@ -79,6 +82,23 @@ def wants_terminal(spec: dict[str, object]) -> bool:
     """Return whether the configuration asks for a pseudoterminal."""
     process = spec.get("process")
     return isinstance(process, dict) and process.get("terminal") is True
+
+
+def console_size(spec: dict[str, object]) -> Size | None:
+    """Return ``process.consoleSize`` (runtime-spec, config.md), or None; raises UsageError."""
+    process = spec.get("process")
+    wish = process.get("consoleSize") if isinstance(process, dict) else None
+    if wish is None:
+        return None
+    sides = (wish.get("width"), wish.get("height")) if isinstance(wish, dict) else (None, None)
+    if sides == (0, 0):
+        return None  # what encoders write that cannot leave it out
+    match sides:
+        case int(columns), int(rows) if Size(columns, rows).usable:
+            return Size(columns, rows)
+    raise UsageError(
+        f"process.consoleSize needs width and height from 1 to {MAX_SIDE}, not {wish!r:.80}"
+    )
 
 
 def _is_static(path: str) -> bool:
@@ -167,14 +187,14 @@ def _mount(destination: str, kind: str, *options: str) -> dict[str, object]:
 
 
 def _spec(
-    command: tuple[str, ...], hostname: str, mounts: list[dict[str, object]]
+    command: tuple[str, ...], hostname: str, mounts: list[dict[str, object]], terminal: bool
 ) -> dict[str, object]:
     """Return an OCI configuration (runtime-spec 1.0.2) for ``command``."""
     plain = ("nosuid", "noexec", "nodev")
     return {
         "ociVersion": "1.0.2",
         "process": {
-            "terminal": False,
+            "terminal": terminal,
             "user": {"uid": 0, "gid": 0},
             "args": list(command),
             "env": [

@@ -3,6 +3,8 @@
 import os
 from typing import NamedTuple
 
+from attachd.state.sizes import DEFAULT_POLICY, Size
+
 #: 4 MiB: some 50,000 short lines of history, allocated only as output comes.
 DEFAULT_RING = 4 * 1024 * 1024
 MIN_RING = 64 * 1024
@@ -43,6 +45,9 @@ class Config(NamedTuple):
     drain_timeout: float = 2.0
     linger: float = 1.0
     create_timeout: float = 120.0
+    terminal: bool = False
+    size: Size | None = None
+    size_policy: str = DEFAULT_POLICY
     start: bool = False
 
     @property

@@ -28,14 +28,16 @@ class Table(NamedTuple):
     directory: int  #: the state directory, with the lock on it
     header: int  #: memfd: the words of state.header
     ring: int  #: memfd: output; its position is the offset of the next byte
-    stdout: int  #: read end
-    stderr: int  #: read end
-    stdin: int  #: write end, or -1 when the container reads /dev/null
+    stdout: int  #: read end; with a terminal, of our own pipe between terminal and ring
     intake: int  #: memfd: stdin; size = accepted, position = delivered
     listener: int  #: the socket that clients connect to
     news: int  #: eventfd: keeper to server, "the header's words have changed"
     orders: int  #: eventfd: server to keeper, the same
-    logs: tuple[int, ...]
+    logs: tuple[int, ...] = ()
+    stdin: int = -1  #: write end; -1 when the container reads /dev/null or a terminal
+    stderr: int = -1  #: read end; -1 with a terminal
+    inner: int = -1  #: with a terminal, the write end of the pipe that ``stdout`` reads
+    terminal: int = -1  #: the pseudoterminal's master
 
     def items(self) -> dict[str, int]:
         """Return name -> descriptor, of those that exist."""
@@ -44,12 +46,14 @@ class Table(NamedTuple):
         return {name: fd for name, fd in table.items() if fd >= 0}
 
 
-class Ends(NamedTuple):
-    """The container's ends of its stdio; closed here as soon as the runtime has them."""
+class Stdio(NamedTuple):
+    """Our ends, by their names in the table, and the container's: its descriptors 0 to 2.
 
-    stdin: int
-    stdout: int
-    stderr: int
+    The latter are closed as soon as the runtime has them; with a terminal there are none.
+    """
+
+    ours: dict[str, int]
+    ends: tuple[int, ...]
 
 
 class Libc:
@@ -96,22 +100,28 @@ def make_ring(ring_size: int) -> tuple[int, int]:
     return os.memfd_create("attachd-ring", os.MFD_CLOEXEC), header
 
 
-def make_stdio(stdin: bool) -> tuple[int, int, int, Ends]:
-    """Return our ends (stdin or -1, stdout, stderr) and the container's."""
+def make_pipes(stdin: bool) -> Stdio:
+    """Return the stdio of a container without a terminal."""
     out_read, out_write = _pipe()
     err_read, err_write = _pipe()
-    for ours in (out_read, err_read):
-        os.set_blocking(ours, False)
-    if not stdin:
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        return -1, out_read, err_read, Ends(null, out_write, err_write)
-    in_read, in_write = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(in_write, False)
-    return in_write, out_read, err_read, Ends(in_read, out_write, err_write)
+    ours = {"stdout": out_read, "stderr": err_read}
+    if stdin:
+        in_read, ours["stdin"] = os.pipe2(os.O_CLOEXEC)
+    else:
+        in_read = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    for fd in ours.values():
+        os.set_blocking(fd, False)
+    return Stdio(ours, (in_read, out_write, err_write))
 
 
-def make_listener(directory: int) -> int:
-    """Bind ``attach.sock`` in the state directory, mode 0600, and listen.
+def make_inner_pipe() -> Stdio:
+    """Return what a terminal's output goes through: splice(2) has a pipe on one side."""
+    read, write = _pipe()
+    return Stdio({"stdout": read, "inner": write}, ())
+
+
+def make_listener(directory: int, name: str) -> int:
+    """Bind a socket of that name in the state directory, mode 0600, and listen.
 
     Reached through /proc/self/fd, so the path may be longer than the 107 bytes of
     sockaddr_un (unix(7)). The umask is set around bind, so that no moment is open to others.
@@ -119,7 +129,7 @@ def make_listener(directory: int) -> int:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     mask = os.umask(0o177)
     try:
-        listener.bind(f"/proc/self/fd/{directory}/{files.SOCKET}")
+        listener.bind(f"/proc/self/fd/{directory}/{name}")
     except OSError:
         listener.close()
         raise

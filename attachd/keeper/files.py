@@ -11,6 +11,7 @@ PID = "container.pid"
 KEEPER_PID = "keeper.pid"
 SHIM_LOG = "shim.log"
 RUNTIME_LOG = "runtime.log"
+TERMINAL = "terminal.json"
 BUNDLE = "bundle"
 
 

@@ -15,11 +15,12 @@ import time
 from typing import NamedTuple
 
 from attachd.errors import AttachdError, RuntimeFailed
-from attachd.keeper import descriptors, files, report
+from attachd.keeper import console, descriptors, files, report
 from attachd.keeper.config import Config
 from attachd.keeper.processes import Runtime, clean_environment, spawn, start_time
 from attachd.keeper.runtime import Words, call, failure
 from attachd.state.header import Header
+from attachd.state.sizes import DEFAULT_SIZE
 
 #: A server that dies is started again at once; one that keeps dying waits longer each time.
 #: The container meanwhile blocks on a full pipe, which is better than dying of SIGPIPE.
@@ -42,7 +43,7 @@ class Shim(NamedTuple):
 
     config: Config
     table: descriptors.Table
-    ends: descriptors.Ends
+    ends: tuple[int, ...]  #: the container's descriptors 0 to 2; none with a terminal
     stream_id: str
     made: tuple[str, ...]  #: log files and directories that we created
 
@@ -65,7 +66,7 @@ def keep(shim: Shim, report_fd: int) -> None:
     descriptors.Libc().become_subreaper()
     bell = _hear_signals(header)
     try:
-        _bring_up(shim, header, environment)
+        shim = _bring_up(shim, header, environment)
     except (AttachdError, OSError) as error:
         _undo(shim, header, environment)
         report.send(report_fd, report.of_error(report.as_attachd_error(error)))
@@ -131,24 +132,57 @@ class Server:
         self._table = self._table._replace(stdin=-1)
 
 
-def _bring_up(shim: Shim, header: Header, environment: dict[str, str]) -> None:
-    """Create, note, and for ``run`` start the container; raises AttachdError or OSError."""
+def _bring_up(shim: Shim, header: Header, environment: dict[str, str]) -> Shim:
+    """Create, note, and for ``run`` start the container; raises AttachdError or OSError.
+
+    Returns the shim with what creation has added to its table.
+    """
     config = shim.config
     _write_state(shim, header, "creating")
     pid_file = os.path.join(config.directory, files.PID)
-    words = ("create", "--bundle", config.bundle, "--pid-file", pid_file, config.id)
-    heard = Words(shim.table.stderr)
-    try:
-        _ask(shim, "create", words, environment, (*shim.ends,), heard)
-    finally:
-        for fd in shim.ends:
-            os.close(fd)
+    words = ("create", "--bundle", config.bundle, "--pid-file", pid_file)
+    if config.terminal:
+        shim = _create_with_terminal(shim, words, environment)
+    else:
+        _create_with_pipes(shim, words, environment)
     header.pid = _read_pid(pid_file)
     _write_files(shim, header, "created")
     if config.start:
         start(shim, header, environment)
         _write_state(shim, header, "running")
     header.created = 1
+    return shim
+
+
+def _create_with_pipes(
+    shim: Shim, words: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    """Run ``runc create``: what it has to say comes where the container's stderr will."""
+    stdin, stdout, stderr = shim.ends
+    heard = Words(shim.table.stderr)
+    try:
+        words = (*words, shim.config.id)
+        _ask(shim, "create", words, environment, (stdin, stdout, stderr), heard)
+    finally:
+        for fd in shim.ends:
+            os.close(fd)
+
+
+def _create_with_terminal(
+    shim: Shim, words: tuple[str, ...], environment: dict[str, str]
+) -> Shim:
+    """Run ``runc create`` with a console socket; take the terminal that it sends."""
+    config, directory = shim.config, shim.table.directory
+    listener = descriptors.make_listener(directory, console.SOCKET)
+    try:
+        words = (*words, "--console-socket", console.path(directory), config.id)
+        _ask_aside(shim, "create", words, environment)
+        terminal = console.receive(listener)
+    finally:
+        os.close(listener)
+        os.unlink(console.SOCKET, dir_fd=directory)
+    console.set_size(terminal, config.size or DEFAULT_SIZE)
+    return shim._replace(table=shim.table._replace(terminal=terminal))
 
 
 def _read_pid(path: str) -> int:
@@ -162,15 +196,21 @@ def _read_pid(path: str) -> int:
 
 def start(shim: Shim, header: Header, environment: dict[str, str]) -> None:
     """Run ``runc start``; raises RuntimeFailed."""
-    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     begun = time.time_ns()  # before: it may have ended when the runtime returns
+    _ask_aside(shim, "start", ("start", shim.config.id), environment)
+    header.started = begun
+
+
+def _ask_aside(
+    shim: Shim, verb: str, words: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    """Call the runtime with a pipe of its own for its words; raises RuntimeFailed."""
+    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        words = ("start", shim.config.id)
-        _ask(shim, "start", words, environment, (0, 1, write), Words(read))
+        _ask(shim, verb, words, environment, (0, 1, write), Words(read))
     finally:
         os.close(read)
         os.close(write)
-    header.started = begun
 
 
 def _ask(

@@ -1,5 +1,6 @@
 """The server process: ``python -m attachd.live name=descriptor …``, started by the keeper alone."""
 
+import gc
 import logging
 import os
 import signal
@@ -20,7 +21,7 @@ def read_table(words: list[str]) -> Table:
         os.set_inheritable(fd, False)
     logs = sorted(name for name in named if name.startswith("log"))
     fds = tuple(named.pop(name) for name in logs)
-    return Table(**({"stdin": -1} | named), logs=fds)
+    return Table(**named, logs=fds)
 
 
 async def serve(table: Table) -> None:
@@ -42,6 +43,7 @@ def main() -> None:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         # Not SIG_IGN: the programs that we start would inherit that.
         signal.signal(number, lambda *_: None)
+    gc.freeze()  # what was imported stays: the collector need not look at it again and again
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     trio.run(serve, read_table(sys.argv[1:]))
 

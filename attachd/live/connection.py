@@ -1,23 +1,19 @@
-"""A connection: one client's session, its socket, and two tasks: one listens, one speaks.
-
-The speaker owns the cursor. It takes what the client's credit allows from the ring, and waits
-for nobody but its own client: a client that does not read is overtaken, and told so.
-"""
+"""A connection: one client's session, its socket, and two tasks: one listens, one speaks."""
 
 import contextlib
 import os
 import secrets
 import socket
 import struct
-from collections import deque
 from typing import TYPE_CHECKING
 
 import trio
 
 from attachd.errors import AttachdError, Denied, ProtocolError, Refused, RemoteProtocolError
+from attachd.live.speaker import Speaker
 from attachd.live.stdin import WINDOW
 from attachd.state.intake import KEY_BYTES
-from attachd.state.ring import STREAM_NAMES, STREAMS, Cursor, Missed
+from attachd.state.sizes import Size
 from attachd.wire import messages as say
 from attachd.wire.frames import MAX_DATA, MAX_FRAME, encode_frame
 from attachd.wire.messages import encode
@@ -35,15 +31,11 @@ LAST_WORD_SECONDS = 1.0
 
 READ_BYTES = 256 * 1024
 
-#: The speaker fills at most this much before it writes, so that a system call carries many
-#: small records.
-BATCH_BYTES = 256 * 1024
-
 #: Answers that a client has asked for and does not read; then it is a flood.
 MAX_UNREAD = 1024
 
-#: Features that a client may rely on beyond version 1; none so far.
-FEATURES: list[str] = []
+#: Features that a client may rely on beyond the first server of version 1.
+FEATURES = ["lease", "terminal"]
 
 _UCRED = struct.Struct("=iII")  #: struct ucred: pid, uid, gid (unix(7), SO_PEERCRED)
 
@@ -60,46 +52,47 @@ class Connection:
         self._shim = shim
         self._feed = shim.feed
         self._session = Session(Role.SERVER)
-        self._bell = self._feed.subscribe()
-        self._outbox: deque[say.Message] = deque()
-        self._cursor: Cursor | None = None
-        self._credit = 0
-        self._told: set[int] = set()
-        self._exit_told = False
+        self._speaker = Speaker(stream, self._session, shim.feed, shim.past)
         self._hello: say.Hello | None = None
-        self._key = b""
+        self.key = b""
+        self.robbed = False
+        self._refusing = False  #: stdin was refused, and the client may not have heard it
         self._wrote = False  #: this client has sent stdin
-        self._writing = False  #: a batch is on its way
-        self._sent = self._gaps = self._missed = 0
         self._pid, self._uid, _ = _peer(stream.socket)
 
     @property
     def behind(self) -> bool:
         """True while this client wants output that it has not been given."""
-        return self._hello is not None and not self._exit_told
+        return self._hello is not None and not self._speaker.exit_told
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self._hello.name if self._hello else ""
+
+    @property
+    def role(self) -> str:
+        """``full`` or ``viewer``, as it asked for."""
+        return self._hello.role if self._hello else ""
 
     @property
     def counters(self) -> dict[str, object]:
-        """What ``status`` tells of this client; offsets and credit are bytes."""
-        hello, cursor = self._hello, self._cursor
+        """What ``status`` tells of this client."""
+        hello = self._hello
         return {
-            "name": hello.name if hello else "",
-            "role": hello.role if hello else "",
+            "name": self.name,
+            "role": self.role,
+            "may_write": self._shim.writers.allows(self),
+            "size": f"{hello.columns}x{hello.rows}" if hello and hello.columns else None,
             "pid": self._pid,
             "uid": self._uid,
-            "offset": cursor.offset if cursor else None,
-            "lag": self._feed.index.newest - cursor.offset if cursor else 0,
-            "gaps": self._gaps,
-            "missed": self._missed,
-            "credit": self._credit,
-            "sent": self._sent,
+            **self._speaker.counters,
         }
 
     def say_goodbye(self, code: str, text: str) -> None:
         """Queue the last message; the speaker ends after it."""
         if self._session.state not in (State.CLOSED, State.ERROR):
-            self._outbox.append(say.Goodbye(code=code, text=text))
-            self._bell.ring()
+            self._speaker.tell(say.Goodbye(code=code, text=text))
 
     async def run(self) -> None:
         """Serve this client until one of the two leaves. Never raises for what the client does.
@@ -127,50 +120,64 @@ class Connection:
             if patience.cancelled_caught:
                 raise RemoteProtocolError("no hello came in time")
             nursery.start_soon(self._listen, nursery)
-            nursery.start_soon(self._speak)
+            await self._speaker.run()
+            raise _Over
 
     async def _greet(self) -> None:
         message = await self._next_message()
         assert isinstance(message, say.Hello), "the session lets nothing else through"
         try:
-            welcome = self._welcome(message)
+            _check_hello(message, self._uid)
+            start, modes = await self._find_start(message)
+            welcome = self._welcome(message, start, modes)
         except AttachdError as error:
             goodbye = say.Goodbye(code=error.code, text=say.plain(str(error)))
             await self._stream.send_all(self._session.send(goodbye))
             raise _Over from None
         await self._stream.send_all(self._session.send(welcome))
-        self._shim.stdin.subscribe(self._key, self._acknowledge)
+        self._shim.stdin.subscribe(self.key, self._acknowledge)
+        self._shim.writers.enter(self, Size(message.columns, message.rows))
 
-    def _welcome(self, hello: say.Hello) -> say.Welcome:
-        """Decide what this client may do and where it starts. Raises Denied or Refused."""
-        _check_hello(hello, self._uid)
-        shim, index = self._shim, self._feed.index
-        if hello.stream_id and hello.stream_id != shim.settings.stream_id:
+    async def _find_start(self, hello: say.Hello) -> tuple[int, bytes]:
+        """Return the offset where this client starts, and for a screen its modes there."""
+        if hello.stream_id and hello.stream_id != self._shim.settings.stream_id:
             raise Refused(
                 "other_stream", "this container is not the one the offset belongs to"
             )
         origin = parse_origin(hello.since)
-        offset = self._offset_of(origin)
-        if origin.kind != "none":
-            self._cursor = Cursor(offset)
+        if origin.kind != "screen":
+            return self._offset_of(origin), b""
+        if self._shim.past is None:
+            raise Refused("no_terminal", "this container has no terminal, and so no screen")
+        return await self._shim.past.find_screen()
+
+    def _welcome(self, hello: say.Hello, offset: int, modes: bytes) -> say.Welcome:
+        """Note what this client may do and where it starts, and tell it."""
+        shim, index = self._shim, self._feed.index
         self._hello = hello
-        self._credit = hello.credit
-        self._key = hello.key or secrets.token_bytes(KEY_BYTES)
+        self.key = hello.key or secrets.token_bytes(KEY_BYTES)
+        size = shim.past.timeline.at(offset).size if shim.past else Size(0, 0)
+        self._speaker.begin(hello, offset)
         return say.Welcome(
             version=VERSION,
             features=[feature for feature in FEATURES if feature in hello.features],
             id=shim.settings.id,
             phase=shim.container.phase.value,
-            terminal=False,
+            terminal=shim.settings.terminal,
             stream_id=shim.settings.stream_id,
             oldest=index.oldest,
             newest=index.newest,
             offset=offset,
             stdin=shim.stdin.state,
-            stdin_offset=shim.stdin.accepted(self._key),
+            stdin_offset=shim.stdin.accepted(self.key),
             stdin_window=WINDOW,
             max_frame=MAX_FRAME,
             max_data=MAX_DATA,
+            columns=size.columns,
+            rows=size.rows,
+            modes=modes,
+            writer=shim.writers.holder,
+            may_write=shim.writers.allows(self),
         )
 
     def _offset_of(self, origin: Origin) -> int:
@@ -201,28 +208,35 @@ class Connection:
         """Take what the client says. Ends by _Over when it leaves."""
         while True:
             message = await self._next_message()
-            if len(self._outbox) > MAX_UNREAD:
+            if self._speaker.unread > MAX_UNREAD:
                 raise RemoteProtocolError("too many answers are waiting to be read")
             try:
                 self._obey(message, nursery)
             except (Denied, Refused) as error:
                 number = getattr(message, "id", 0)
-                self._tell(say.Error(id=number, code=error.code, text=say.plain(str(error))))
+                self.tell(say.Error(id=number, code=error.code, text=say.plain(str(error))))
 
     def _obey(self, message: say.Message, nursery: trio.Nursery) -> None:
         match message:
             case say.Stdin():
-                self._need_full()
-                self._wrote = True
-                self._shim.stdin.offer(self._key, message.offset, message.data)
+                self._write(message)
             case say.StdinEof():
                 self._need_full()
-                self._shim.stdin.offer_eof(self._key, message.offset)
+                self._need_lease()
+                self._shim.stdin.offer_eof(self.key, message.offset)
+            case say.Size():
+                self._need_full()
+                self._shim.writers.resized(self, Size(message.columns, message.rows))
+            case say.Resize():
+                self._need_full()
+                self._shim.writers.resize(Size(message.columns, message.rows))
+                self.tell(say.Done(id=message.id))
+            case say.Lease():
+                self._shim.writers.request(self, message.id, message.mode)
             case say.Credit():
-                self._credit = min(self._credit + message.bytes, say.MAX_INT)
-                self._bell.ring()
+                self._speaker.grant(message.bytes)
             case say.Ping():
-                self._tell(say.Pong(id=message.id, newest=self._feed.index.newest))
+                self.tell(say.Pong(id=message.id, newest=self._feed.index.newest))
             case say.Pong():
                 pass
             case say.Start():
@@ -231,21 +245,46 @@ class Connection:
             case say.Signal():
                 self._need_full()
                 self._shim.container.signal(message.number)
-                self._tell(say.Done(id=message.id))
+                self.tell(say.Done(id=message.id))
             case say.Status():
-                self._tell(say.Report(id=message.id, report=self._shim.report()))
+                self.tell(say.Report(id=message.id, report=self._shim.report()))
             case say.Release():
                 self._need_full()
                 self._shim.release()
-                self._tell(say.Done(id=message.id))
+                self.tell(say.Done(id=message.id))
             case say.Detach():
                 self.say_goodbye("detached", "")
             case _:
                 raise AssertionError(f"the session let {type(message).__name__} through")
 
+    def _write(self, message: say.Stdin) -> None:
+        """Take stdin, or refuse it: then what follows is skipped until the client has heard."""
+        self._need_full()
+        accepted = self._shim.stdin.accepted(self.key)
+        if self._refusing and message.offset > accepted:
+            return
+        self._refusing = not self._shim.writers.allows(self)
+        if not self._refusing:
+            self._wrote = True
+            self._shim.stdin.offer(self.key, message.offset, message.data)
+            self._shim.writers.typed(self)
+        elif self._hello and "lease" in self._hello.features:
+            text = say.plain(self._leased())
+            self.tell(say.StdinRefused(offset=accepted, code="leased", text=text))
+        else:
+            raise Denied(self._leased())
+
     def _need_full(self) -> None:
-        if self._hello is None or self._hello.role != "full":
+        if self.role != "full":
             raise Denied("a viewer may only look")
+
+    def _need_lease(self) -> None:
+        if not self._shim.writers.allows(self):
+            raise Refused("leased", self._leased())
+
+    def _leased(self) -> str:
+        holder = self._shim.writers.holder
+        return f"{holder} is the only one who may write" if holder else "your lease was stolen"
 
     async def _start(self, number: int) -> None:
         """Carry out a start to its end, whether or not the client waits for it."""
@@ -253,88 +292,22 @@ class Connection:
             with trio.CancelScope(shield=True):
                 await self._shim.container.start()
         except AttachdError as error:
-            self._tell(say.Error(id=number, code=error.code, text=say.plain(str(error))))
+            self.tell(say.Error(id=number, code=error.code, text=say.plain(str(error))))
         else:
-            self._tell(say.Done(id=number))
+            self.tell(say.Done(id=number))
 
     def _acknowledge(self, offset: int, eof: bool) -> None:
-        self._tell(say.StdinAck(offset=offset, eof=eof))
+        self.tell(say.StdinAck(offset=offset, eof=eof))
 
-    def _tell(self, message: say.Message) -> None:
-        self._outbox.append(message)
-        self._bell.ring()
-
-    # The speaker
-
-    async def _speak(self) -> None:
-        """Send answers, then output, then the end. Ends by _Over after a goodbye."""
-        while True:
-            batch = self._next_batch()
-            if batch:
-                self._writing = True
-                await self._stream.send_all(batch)
-                self._writing = False
-            elif self._session.state is State.CLOSED:
-                raise _Over
-            else:
-                await self._bell.wait()
-
-    def _next_batch(self) -> bytes:
-        """Return what can be said now; b"" when there is nothing."""
-        parts: list[bytes] = []
-        while self._outbox and self._session.state is not State.CLOSED:
-            parts.append(self._session.send(self._outbox.popleft()))
-        size = 0
-        while size < BATCH_BYTES and self._session.state is State.ATTACHED:
-            message = self._next_news()
-            if message is None:
-                break
-            parts.append(self._session.send(message))
-            size += len(parts[-1])
-        return b"".join(parts)
-
-    def _next_news(self) -> say.Message | None:
-        """Move the cursor on; after the last byte come the ends, then the exit record."""
-        cursor, feed = self._cursor, self._feed
-        if cursor is not None and cursor.offset < feed.index.newest:
-            return self._next_output(cursor)
-        for stream in STREAMS:
-            if cursor is not None and stream in feed.ends and stream not in self._told:
-                self._told.add(stream)
-                return say.Eof(stream=STREAM_NAMES[stream])
-        if feed.record is not None and not self._exit_told:
-            self._exit_told = True
-            return say.Exit(record=feed.record)
-        return None
-
-    def _next_output(self, cursor: Cursor) -> say.Message | None:
-        if self._credit == 0:
-            return None
-        step = cursor.step(self._feed.index, min(MAX_DATA, self._credit))
-        if step is None:
-            return None
-        if isinstance(step, Missed):
-            return self._gap(step)
-        data = self._feed.read(step.start, step.end)
-        self._credit -= len(data)
-        self._sent += len(data)
-        return say.Output(
-            offset=step.start, stream=STREAM_NAMES[step.stream], time=step.time, data=data
-        )
-
-    def _gap(self, missed: Missed) -> say.Message:
-        self._gaps += 1
-        self._missed += missed.end - missed.start
-        if self._hello is not None and self._hello.flow == "disconnect":
-            text = f"too slow: {missed.end - missed.start} bytes from {missed.start} are gone"
-            return say.Goodbye(code="slow", text=text)
-        return say.Gap(start=missed.start, end=missed.end)
+    def tell(self, message: say.Message) -> None:
+        """Queue a message for this client."""
+        self._speaker.tell(message)
 
     # The end
 
     async def _say_last(self, error: ProtocolError) -> None:
         """Tell a peer that misspoke why it is let go, if it still listens."""
-        if self._writing:
+        if self._speaker.cut:
             return  # a frame was cut: nothing can follow it
         with trio.move_on_after(LAST_WORD_SECONDS):
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -342,11 +315,12 @@ class Connection:
                 await self._stream.send_all(encode_frame(encode(goodbye)))
 
     def _leave(self) -> None:
-        self._feed.unsubscribe(self._bell)
-        if self._key:
-            self._shim.stdin.unsubscribe(self._key, self._acknowledge)
+        self._speaker.end()
+        if self.key:
+            self._shim.stdin.unsubscribe(self.key, self._acknowledge)
+            self._shim.writers.leave(self)
         if self._wrote and self._shim.stdin.once:
-            self._shim.stdin.offer_eof(self._key)
+            self._shim.stdin.offer_eof(self.key)
 
 
 def _check_hello(hello: say.Hello, uid: int) -> None:

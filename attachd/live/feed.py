@@ -1,6 +1,7 @@
 """The feed: the ring, and a way to wait for it to grow. The one object that all tasks share."""
 
 import os
+from collections.abc import Callable
 
 import trio
 
@@ -47,6 +48,8 @@ class Feed:
         self.room_bell = Bell()
         self.ends: dict[int, int] = {}  #: stream -> newest offset when it ended
         self.record: dict[str, object] | None = None  #: the exit record, once it is on disk
+        self.before_forget: Callable[[int], None] = lambda end: None  #: output before end goes
+        self.listeners: set[Callable[[], None]] = set()  #: called at each change; must not wait
         self._bells: set[Bell] = set()
         self._libc = Libc()
         self._grain = min(PUNCH_GRAIN, header.ring_size)
@@ -103,10 +106,15 @@ class Feed:
     def arrived(self, count: int) -> None:
         """Commit the mark after a splice, tell everybody, and forget what is too old."""
         self.index.advance(count)
-        old = self.index.forget(self.low_water, self._grain)
+        old = self.index.stale(self.low_water, self._grain)
         if old:
-            self._libc.punch(self.ring, *old)
+            self._forget(*old)
         self.announce()
+
+    def _forget(self, start: int, end: int) -> None:
+        self.before_forget(end)
+        self.index.forget(end)
+        self._libc.punch(self.ring, start, end)
 
     def end_stream(self, stream: int) -> None:
         """Note that a stream has ended."""
@@ -119,6 +127,8 @@ class Feed:
         self.announce()
 
     def announce(self) -> None:
-        """Ring every bell."""
+        """Tell every listener, then ring every bell."""
+        for listener in self.listeners:
+            listener()
         for bell in self._bells:
             bell.ring()

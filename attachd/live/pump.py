@@ -22,14 +22,23 @@ async def pump(feed: Feed, fd: int, stream: int) -> None:
         if room == 0:
             await feed.room_bell.wait()
             continue
-        # No checkpoint from here to `arrived`: the mark is for these bytes.
-        feed.index.mark(stream, time.time_ns())
         try:
-            flags = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
-            count = os.splice(fd, feed.ring, min(room, STEP_BYTES), flags=flags)
+            count = move(feed, fd, stream, min(room, STEP_BYTES))
         except BlockingIOError:
             continue
         if count == 0:
             feed.end_stream(stream)
             return
+
+
+def move(feed: Feed, fd: int, stream: int, limit: int) -> int:
+    """Move at most ``limit`` bytes that lie in a pipe; return how many, 0 at its end.
+
+    Raises BlockingIOError when it is empty. No checkpoint: the mark is for these bytes.
+    """
+    feed.index.mark(stream, time.time_ns())
+    flags = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
+    count = os.splice(fd, feed.ring, limit, flags=flags)
+    if count:
         feed.arrived(count)
+    return count

@@ -3,6 +3,7 @@
 import attrs
 
 from attachd.keeper.config import LogSpec
+from attachd.state.sizes import DEFAULT_SIZE, Size
 
 
 @attrs.frozen(kw_only=True)
@@ -22,6 +23,10 @@ class Settings:
     exit_command: list[str]
     drain_timeout: float
     linger: float
+    stdin: bool
+    terminal: bool
+    size: Size
+    size_policy: str
 
     @classmethod
     def of_state(cls, state: dict[str, object]) -> "Settings":
@@ -44,6 +49,10 @@ class Settings:
             exit_command=[str(command), *arguments] if command else [],
             drain_timeout=float(str(config["drain_timeout"])),
             linger=float(str(config["linger"])),
+            stdin=bool(config["stdin"]),
+            terminal=bool(config["terminal"]),
+            size=_size(config["size"]),
+            size_policy=str(config["size_policy"]),
         )
 
 
@@ -61,6 +70,13 @@ def _list(value: object) -> list[object]:
 
 def _texts(value: object) -> list[str]:
     return [str(entry) for entry in _list(value)]
+
+
+def _size(value: object) -> Size:
+    if value is None:
+        return DEFAULT_SIZE
+    columns, rows = (int(str(side)) for side in _list(value))
+    return Size(columns, rows)
 
 
 def _log(value: object) -> LogSpec:

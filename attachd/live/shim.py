@@ -13,13 +13,18 @@ from attachd.live.connection import Connection
 from attachd.live.container import Container
 from attachd.live.ending import clean_up, drain, write_record
 from attachd.live.feed import Bell, Feed
+from attachd.live.keyboard import Keyboard
 from attachd.live.logfile import LogFile
+from attachd.live.past import Past
 from attachd.live.pump import pump
+from attachd.live.screen import Screen
 from attachd.live.settings import Settings
 from attachd.live.stdin import Stdin
+from attachd.live.terminal import Terminal
+from attachd.live.writers import Writers
 from attachd.state.header import Header
 from attachd.state.ring import STDERR, STDOUT, STREAM_NAMES, STREAMS
-from attachd.wire.messages import plain
+from attachd.wire import messages as say
 
 #: Clients that still read old output when the container has ended get this long for the rest.
 LAST_CALL_SECONDS = 30.0
@@ -34,12 +39,16 @@ class Shim:
     def __init__(self, table: Table, header: Header, settings: Settings) -> None:
         self.settings = settings
         self.feed = Feed(table.ring, header)
-        self.stdin = Stdin(
-            header, table.stdin, table.intake, table.orders, settings.stdin_once
-        )
         self._table = table
         self._header = header
         self._directory = os.readlink(f"/proc/self/fd/{table.directory}")
+        self._screen: Screen | None = None
+        if settings.terminal:
+            terminal = Terminal(self.feed, table.terminal, table.stdout, table.inner)
+            past = Past(self.feed, self._directory, settings.size)
+            self._screen = Screen(self.feed, terminal, past)
+        self.stdin = self._make_stdin()
+        self.writers = Writers(header.lease, self._screen, settings.size_policy)
         self.container = Container(header, self._directory, settings, table.news)
         self._logs = [
             LogFile(number, self.feed, fd, spec.format, spec.start, header.log(number))
@@ -58,6 +67,7 @@ class Shim:
             nursery.start_soon(self.container.hear_news)
             nursery.start_soon(self.container.watch_keeper)
             nursery.start_soon(self.container.enforce_timeout)
+            nursery.start_soon(self.writers.wait_for_holder)
             await self._follow()
             await self._linger()
             nursery.cancel_scope.cancel()
@@ -66,14 +76,14 @@ class Shim:
 
     async def _follow(self) -> None:
         """Pump and log until the container has ended; write down how, and tell everybody."""
-        settings, table = self.settings, self._table
+        settings = self.settings
         async with trio.open_nursery() as logs:
             for log in self._logs:
                 logs.start_soon(log.run)
             async with trio.open_nursery() as pumps:
-                pumps.start_soon(pump, self.feed, table.stdout, STDOUT)
-                pumps.start_soon(pump, self.feed, table.stderr, STDERR)
+                self._start_pumps(pumps)
                 await self.container.wait_exit()
+                self.stdin.end()
                 limit = settings.drain_timeout
                 drained = await drain(self.feed, pumps.cancel_scope, limit)
         record = write_record(
@@ -83,7 +93,32 @@ class Shim:
         self.feed.finish(record)
         await clean_up(self._header, self.container, settings)
 
+    def _start_pumps(self, pumps: trio.Nursery) -> None:
+        if self._screen is not None:
+            self.feed.end_stream(STDERR)  # a terminal has one stream
+            pumps.start_soon(self._screen.terminal.pump, self.container.wait_exit)
+        else:
+            pumps.start_soon(pump, self.feed, self._table.stdout, STDOUT)
+            pumps.start_soon(pump, self.feed, self._table.stderr, STDERR)
+
+    def _make_stdin(self) -> Stdin:
+        header, table, settings = self._header, self._table, self.settings
+        if self._screen is not None and settings.stdin:
+            terminal = self._screen.terminal
+            return Keyboard(header, terminal, table.intake, table.orders, self._tell_writer)
+        return Stdin(header, table.stdin, table.intake, table.orders, settings.stdin_once)
+
+    def _tell_writer(self, key: bytes, text: str) -> None:
+        for connection in self._connections:
+            if connection.key == key:
+                connection.tell(say.Notice(code="line_too_long", text=text))
+
     # What clients ask for
+
+    @property
+    def past(self) -> Past | None:
+        """The terminal's past, if there is a terminal."""
+        return self._screen.past if self._screen else None
 
     def release(self) -> None:
         """Let the shim of an ended container go at once. Raises LifecycleError."""
@@ -108,10 +143,14 @@ class Shim:
             "ring_size": header.ring_size,
             "bytes": {STREAM_NAMES[stream]: index.bytes_of(stream) for stream in STREAMS},
             "logs": [
-                {"format": spec.format, "path": plain(spec.path)} | log.counters
+                {"format": spec.format, "path": say.plain(spec.path)} | log.counters
                 for spec, log in logs
             ],
             "stdin": self.stdin.counters,
+            "terminal": self._screen.counters | {"policy": self.settings.size_policy}
+            if self._screen
+            else None,
+            "writer": self.writers.holder,
             "clients": [connection.counters for connection in self._connections],
         }
 

@@ -1,10 +1,11 @@
-"""stdin: accepted into a file, delivered by splice, acknowledged when the container has it.
+"""stdin: accepted into a file, delivered by sendfile, acknowledged when the container has it.
 
 The mirror image of the pump: the file's size is what was accepted, its kernel position what was
 delivered; `state.intake` says whose bytes they are. A container that does not read makes the
 file fill up to a limit, then the queue before it; nobody but the writers ever waits.
 """
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable
@@ -136,6 +137,9 @@ class Stdin:
         if self.state != "closed":
             self._enqueue(_Queued(key, b""))
 
+    def end(self) -> None:
+        """The container has ended: a pipe tells so by itself."""
+
     async def run(self) -> None:
         """Deliver until stdin is closed, here or by the container; then return.
 
@@ -164,7 +168,15 @@ class Stdin:
         self._queue.append(entry)
         self._queued_bytes += len(entry.data)
         self._accept()
-        self._bell.ring()
+        self._deliver_at_once()
+
+    def _deliver_at_once(self) -> None:
+        """Save a key stroke the way through another task; ``run`` does what is left."""
+        with contextlib.suppress(BrokenPipeError):  # it will see that, too
+            if self._delivered < self._size:
+                self._deliver()
+        if self._delivered < self._size or self._header.stdin_eof:
+            self._bell.ring()
 
     def _accept(self) -> None:
         """Move from the queue into the file while it has room; an entry is never split."""
@@ -188,18 +200,25 @@ class Stdin:
         assert writer is not None
         self._unacked.append(_Accepted(entry.key, writer.own, self._size))
 
-    def _deliver(self) -> None:
+    def _deliver(self) -> bool:
+        """Move from the file to the container what it takes now; return False for nothing.
+
+        sendfile(2) moves the file's position by exactly what was taken, also into a terminal,
+        and also when we are killed meanwhile. Raises BrokenPipeError when nobody reads.
+        """
         try:
-            flags = os.SPLICE_F_NONBLOCK
-            count = os.splice(
-                self._intake_fd, self._fd, self._size - self._delivered, flags=flags
-            )
+            count = os.sendfile(self._fd, self._intake_fd, None, self._size - self._delivered)
         except BlockingIOError:
-            return
+            return False
         self._delivered += count
+        self._note_delivery(self._delivered - count, self._delivered)
+        self._acknowledge()
         self._punch()
         self._accept()
-        self._acknowledge()
+        return count > 0
+
+    def _note_delivery(self, start: int, end: int) -> None:
+        """For those who want to know what was delivered: bytes [start, end) of the file."""
 
     def _punch(self) -> None:
         start = self._header.stdin_punched

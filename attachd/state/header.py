@@ -17,7 +17,7 @@ from typing import overload
 
 #: "attachd" and a layout number; a successor that does not know it must not touch anything.
 MAGIC = int.from_bytes(b"attachd\0", "big")
-VERSION = 1
+VERSION = 2
 
 #: How many log files may have a cursor of their own.
 MAX_LOGS = 4
@@ -33,6 +33,9 @@ WRITER_WORDS = 4
 
 #: slot, size of the stdin file before, own bytes before, key high, key low
 INTAKE_MARK_WORDS = 5
+
+#: key high, key low of the only writer; zeros when everybody may write
+LEASE_WORDS = 2
 
 #: offset, time, stream (1 or 2), bytes of stdout before it
 INDEX_WORDS = 4
@@ -85,7 +88,8 @@ class Pair:
 _LOGS_AT = 64
 _MARK_AT = _LOGS_AT + MAX_LOGS * Pair.size(LOG_WORDS)
 _WRITERS_AT = _MARK_AT + Pair.size(INTAKE_MARK_WORDS)
-_INDEX_AT = _WRITERS_AT + MAX_WRITERS * WRITER_WORDS
+_LEASE_AT = _WRITERS_AT + MAX_WRITERS * WRITER_WORDS
+_INDEX_AT = _LEASE_AT + Pair.size(LEASE_WORDS)
 
 
 def header_bytes(index_capacity: int) -> int:
@@ -151,6 +155,11 @@ class Header:
     def intake_mark(self) -> Pair:
         """What was about to be appended to the stdin file."""
         return Pair(self.words, _MARK_AT, INTAKE_MARK_WORDS)
+
+    @property
+    def lease(self) -> Pair:
+        """Whose the lease is, so that it outlives the server."""
+        return Pair(self.words, _LEASE_AT, LEASE_WORDS)
 
     def log(self, number: int) -> Pair:
         """The committed state of log ``number``: cursor, size, open starts."""

@@ -36,13 +36,17 @@ class Intake:
     def __init__(self, header: Header, size: int) -> None:
         self._words = header.writers
         self._mark = header.intake_mark
+        self._slots: dict[bytes, int] = {}  #: where a key was last found; the table decides
         self.settle(size)
 
     def find(self, key: bytes) -> Writer | None:
         """Return what is known of ``key``, or None for a writer never seen (or long forgotten)."""
-        high, low = _halves(key)
-        for slot in range(MAX_WRITERS):
-            if self._row(slot)[:2] == (high, low):
+        halves = _halves(key)
+        for slot in (self._slots.get(key, 0), *range(MAX_WRITERS)):
+            if self._row(slot)[:2] == halves:
+                if len(self._slots) > MAX_WRITERS:
+                    self._slots.clear()
+                self._slots[key] = slot
                 return self._writer(slot)
         return None
 

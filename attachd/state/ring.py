@@ -75,6 +75,11 @@ class Index:
             return self.newest
         return max(self._header.oldest, self._word(first, _OFFSET))
 
+    @property
+    def held(self) -> int:
+        """The first offset whose byte is in the file, though its record may be forgotten."""
+        return self._header.oldest
+
     def bytes_of(self, stream: int) -> int:
         """Return how many bytes of one stream have arrived since the beginning."""
         return self._stdout if stream == STDOUT else self.newest - self._stdout
@@ -108,19 +113,21 @@ class Index:
             return 0
         return max(0, low_water + self._header.ring_size - self.newest)
 
-    def forget(self, low_water: int, grain: int) -> tuple[int, int] | None:
+    def stale(self, low_water: int, grain: int) -> tuple[int, int] | None:
         """Return the range of the file that is to be punched now, if it is worth it.
 
-        The new ``oldest`` is noted before, so that nobody reads a hole as output. The range is
-        cut to multiples of ``grain`` and never reaches beyond ``low_water``.
+        The range is cut to multiples of ``grain`` and never reaches beyond ``low_water``.
         """
         before = self._header.oldest
         keep = min(low_water, self.newest - self._header.ring_size)
         if keep - before < grain:
             return None
-        keep -= keep % grain
-        self._header.oldest = keep
-        return before, keep
+        return before, keep - keep % grain
+
+    def forget(self, end: int) -> None:
+        """Note that output before ``end`` is gone: before it is punched, so that nobody reads
+        a hole as output."""
+        self._header.oldest = end
 
     def record(self, number: int) -> Record:
         """Return committed record ``number``; it must still be in the index."""

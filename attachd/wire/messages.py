@@ -30,12 +30,14 @@ class Hello:
     version: int
     features: list[str] = attrs.field(factory=list)
     role: str = "full"  #: full | viewer
-    since: str = "live"  #: start | live | none | tail:LINES | offset:BYTES
+    since: str = "live"  #: start | live | none | screen | tail:LINES | offset:BYTES
     flow: str = "gap"  #: gap | disconnect
     credit: int  #: bytes of output data that may be sent before more is granted
     name: str = ""  #: for people, shown in status
     key: bytes = b""  #: 16 random bytes that name this writer across connections, or empty
     stream_id: str = ""  #: the stream an offset belongs to, or empty
+    columns: int = 0  #: the client's terminal, 0 when it has none or shall not count
+    rows: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -56,6 +58,11 @@ class Welcome:
     stdin_window: int  #: how many bytes of stdin may be sent beyond the last acknowledged one
     max_frame: int
     max_data: int
+    columns: int = 0  #: the container's terminal when ``offset`` was read, 0 without one
+    rows: int = 0
+    modes: bytes = b""  #: for since=screen: what brings a terminal into its state at ``offset``
+    writer: str = ""  #: who alone may write now; empty: everybody who is full
+    may_write: bool = True  #: whether this client may write now
 
 
 @attrs.frozen(kw_only=True)
@@ -74,6 +81,16 @@ class Gap:
 
     start: int
     end: int
+
+
+@attrs.frozen(kw_only=True)
+class Resized:
+    """server: the terminal had this size from ``offset`` on; in order with the output."""
+
+    offset: int
+    time: int
+    columns: int
+    rows: int
 
 
 @attrs.frozen(kw_only=True)
@@ -111,6 +128,56 @@ class StdinAck:
 
     offset: int
     eof: bool  #: the container's stdin is closed, or will be after the bytes already accepted
+
+
+@attrs.frozen(kw_only=True)
+class StdinRefused:
+    """server: this key's bytes from ``offset`` on were not taken; what comes next begins there."""
+
+    offset: int
+    code: str
+    text: str
+
+
+@attrs.frozen(kw_only=True)
+class Size:
+    """client: its terminal has this size now; whose size wins is the container's policy."""
+
+    columns: int
+    rows: int
+
+
+@attrs.frozen(kw_only=True)
+class Resize:
+    """client: give the container's terminal this size; answered by done or error."""
+
+    id: int
+    columns: int
+    rows: int
+
+
+@attrs.frozen(kw_only=True)
+class Lease:
+    """client: be the only one who writes. ``mode``: take, wait, steal or free. Done or error."""
+
+    id: int
+    mode: str
+
+
+@attrs.frozen(kw_only=True)
+class Writer:
+    """server: who may write has changed: ``name`` alone, or everybody; and whether you may."""
+
+    name: str
+    you: bool
+
+
+@attrs.frozen(kw_only=True)
+class Notice:
+    """server: something that whoever sits there should know; the talk goes on."""
+
+    code: str
+    text: str
 
 
 @attrs.frozen(kw_only=True)
@@ -202,8 +269,9 @@ class Goodbye:
 
 
 Message = (
-    Hello | Welcome | Output | Gap | Eof | Exit | Stdin | StdinEof | StdinAck | Credit
-    | Ping | Pong | Start | Signal | Status | Release | Detach | Done | Report | Error | Goodbye
+    Hello | Welcome | Output | Gap | Resized | Eof | Exit | Stdin | StdinEof | StdinAck
+    | StdinRefused | Size | Resize | Lease | Writer | Notice | Credit | Ping | Pong | Start
+    | Signal | Status | Release | Detach | Done | Report | Error | Goodbye
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from attachd.wire.messages import MAX_INT
 
 
 class Origin(NamedTuple):
-    """``start``, ``live``, ``none``, or ``tail`` and ``offset`` with a number."""
+    """``start``, ``live``, ``none``, ``screen``, or ``tail`` and ``offset`` with a number."""
 
     kind: str
     number: int = 0
@@ -16,11 +16,12 @@ class Origin(NamedTuple):
 def parse_origin(text: str) -> Origin:
     """Return the origin that ``text`` names; raise Refused when it names none."""
     kind, colon, digits = text.partition(":")
-    if kind in ("start", "live", "none") and not colon:
+    if kind in ("start", "live", "none", "screen") and not colon:
         return Origin(kind)
     number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else -1
     if kind in ("tail", "offset") and 0 <= number <= MAX_INT:
         return Origin(kind, number)
     raise Refused(
-        "bad_request", f"{text!r:.80} is none of start, live, none, tail:LINES, offset:BYTES"
+        "bad_request",
+        f"{text!r:.80} is none of start, live, none, screen, tail:LINES, offset:BYTES",
     )

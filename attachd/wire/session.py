@@ -19,19 +19,26 @@ from attachd.wire.messages import (
     Gap,
     Goodbye,
     Hello,
+    Lease,
     Message,
+    Notice,
     Output,
     Ping,
     Pong,
     Release,
     Report,
+    Resize,
+    Resized,
     Signal,
+    Size,
     Start,
     Status,
     Stdin,
     StdinAck,
     StdinEof,
+    StdinRefused,
     Welcome,
+    Writer,
     decode,
     encode,
 )
@@ -74,10 +81,11 @@ def _stay(state: State, *kinds: type[Message]) -> dict[type[Message], State]:
 
 
 _NEWS = (
-    Output, Gap, Eof, Exit, StdinAck, Ping, Pong, Done, Report, Error,
+    Output, Gap, Resized, Eof, Exit, StdinAck, StdinRefused, Writer, Notice, Ping, Pong, Done,
+    Report, Error,
 )  # fmt: skip
 _WISHES = (
-    Stdin, StdinEof, Credit, Ping, Pong, Start, Signal, Status, Release,
+    Stdin, StdinEof, Credit, Size, Resize, Lease, Ping, Pong, Start, Signal, Status, Release,
 )  # fmt: skip
 
 #: state -> speaker -> message -> next state. A server may speak to a client that is leaving,

@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from attachd.errors import AttachdError, Refused
+from attachd.state.sizes import Size
 from attachd.wire import messages as say
 from attachd_clients.conversation import WINDOW, Answer, Conversation, Ended, Event
 from attachd_clients.history import recall
@@ -39,16 +40,19 @@ async def attach(
     flow: str = "gap",
     name: str = "",
     window: int = WINDOW,
+    size: Size = Size(0, 0),
     connection: trio.SocketStream | None = None,
 ) -> AsyncIterator["Client"]:
     """Attach to a container, running or ended; detach when the block is left.
 
-    ``since`` is ``start``, ``live``, ``none``, ``tail:LINES`` or ``offset:BYTES``; ``role`` is
-    ``full`` or ``viewer``; ``connection`` may be one that was made before. Raises
+    ``since`` is ``start``, ``live``, ``none``, ``screen``, ``tail:LINES`` or ``offset:BYTES``;
+    ``role`` is ``full`` or ``viewer``; ``size`` is that of a terminal of ours; ``connection`` may be one that was made before. Raises
     NoSuchContainer, Ended when the server refuses, UsageError when there is nothing to read.
     """
     place = Place.find(container, root)
-    conversation = Conversation(since=since, role=role, flow=flow, name=name, window=window)
+    conversation = Conversation(
+        since=since, role=role, flow=flow, name=name, window=window, size=size
+    )
     client = Client(place, conversation)
     async with unwrapped(), trio.open_nursery() as nursery:
         await nursery.start(client.run, connection)
@@ -135,25 +139,56 @@ class Client:
         Raises Refused when the container's stdin is closed before that. On cancel: what was
         queued is still sent while the client is attached.
         """
-        conversation = self._conversation
-        conversation.write(data)
-        end = conversation.stdin_end
-        await self._flush()
+        conversation, drops = self._conversation, self._conversation.drops
+        end = await self.post(data)
         while conversation.stdin_acked < end:
-            self._check_stdin()
+            self._check_stdin(drops)
             await self._changed.park()
+
+    async def post(self, data: bytes) -> int:
+        """Send stdin without waiting for it; return the count of bytes when it is all there.
+
+        What the server does not take yet is kept and sent later: see ``pending``.
+        """
+        self._conversation.write(data)
+        end = self._conversation.stdin_end
+        await self._flush()
+        return end
+
+    @property
+    def pending(self) -> int:
+        """How many bytes of stdin are not in the container yet."""
+        return self._conversation.stdin_pending
+
+    async def wait_pending(self, limit: int) -> None:
+        """Return when no more than ``limit`` bytes of stdin are pending, or we are cut off."""
+        while self.pending > limit and self._stream is not None:
+            await self._changed.park()
+
+    @property
+    def may_write(self) -> bool:
+        """False while somebody else is the only one who may write, or after a theft."""
+        return self._conversation.may_write and not self._conversation.stdin_closed
+
+    async def set_size(self, size: Size) -> None:
+        """Tell that our own terminal has this size now; the container's policy decides."""
+        self._conversation.set_size(size)
+        await self._flush()
 
     async def send_eof(self) -> None:
         """Close the container's stdin; return when the server has taken the request."""
         self._conversation.write_eof()
         await self._flush()
         while not self._conversation.stdin_closed:
+            refusal = self._conversation.refusal
+            if refusal is not None and not self._conversation.eof_wanted:
+                raise Refused(refusal.code, refusal.text)
             self._check_alive()
             await self._changed.park()
 
-    def _check_stdin(self) -> None:
-        refusal = self._conversation.refusal
-        if refusal is not None and refusal.code == "denied":
+    def _check_stdin(self, drops: int) -> None:
+        refusal, dropped = self._conversation.refusal, self._conversation.drops != drops
+        if refusal is not None and (dropped or refusal.code == "denied"):
             raise Refused(refusal.code, refusal.text)
         if self._conversation.stdin_closed:
             raise Refused("stdin_closed", "the container's stdin is closed")
@@ -178,6 +213,25 @@ class Client:
     async def release(self) -> None:
         """Let the shim of an ended container go. Raises Refused when it has not ended."""
         await self._ask(lambda: self._conversation.request(say.Release))
+
+    async def resize(self, size: Size) -> None:
+        """Give the container's terminal a size. Raises Refused where it has none."""
+        await self._ask(lambda: self._conversation.request_resize(size))
+
+    async def lease(self, mode: str) -> None:
+        """Be the only one who may write: ``take``, ``wait`` or ``steal``; or ``free`` it again.
+
+        Raises Refused (``leased``) when ``take`` finds another one. It is kept until we leave.
+        """
+        await self._ask(lambda: self._conversation.request_lease(mode))
+
+    async def ask_lease(self) -> None:
+        """Ask to be the only one who may write when it is our turn, and do not wait for that.
+
+        A Writer event tells when it is.
+        """
+        self._conversation.request_lease("wait")
+        await self._flush()
 
     async def status(self) -> say.Record:
         """Return the shim's counters and clients."""
@@ -266,10 +320,12 @@ class Client:
             while True:
                 try:
                     peer = self.place.connect()
-                except (FileNotFoundError, ConnectionRefusedError):
+                except (FileNotFoundError, ConnectionRefusedError) as error:
                     if self.place.exit_record() is not None:
                         self._recall()
                         return None
+                    if isinstance(error, ConnectionRefusedError):
+                        break  # keeper and server are dead: nobody will open it again
                 except OSError as error:
                     raise _cannot(self.place, str(error.strerror)) from None
                 else:

@@ -1,35 +1,41 @@
-"""``attach``: a container's output on ours, our stdin on its, until it ends or we leave.
+"""``attach``: a container's terminal in ours, or its output on ours and our stdin on its.
 
-Ctrl-C leaves; the container goes on. The end of our stdin (ctrl-D at a terminal) closes the
-container's, but for ``/dev/null`` and a closed descriptor, which count as ``--no-stdin``. Exit
-codes: the container's own (128+n for a signal), 123 after leaving, 125 for a failure of ours.
+In front of a person keys go to the program as bytes, and the detach keys leave. Elsewhere
+ctrl-C leaves, unless ``--sig-proxy`` passes it on, and the end of our stdin (ctrl-D at a
+terminal) closes the container's, but for ``/dev/null`` and a closed descriptor, which count as
+``--no-stdin``. Exit codes: the container's own (128+n for a signal), 123 after leaving, 128+n
+after leaving by SIGTERM or SIGHUP, 125 for a failure of ours.
 """
 
 import argparse
-import errno
+import contextlib
 import os
-import select
+import shlex
 import signal
 import socket
-import stat
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NoReturn
 
 import trio
 
-from attachd.errors import Refused
+from attachd.errors import UsageError
+from attachd.ground import state_root
+from attachd.state.keys import DetachKeys, parse_keys
+from attachd.state.sizes import Size
 from attachd.wire import messages as say
 from attachd.wire.origin import parse_origin
-from attachd_clients.aio import Client, attach, unwrapped
+from attachd_clients import choice, interactive, plain
+from attachd_clients.aio import Client, attach
 from attachd_clients.arguments import end, parser
+from attachd_clients.configuration import DEFAULT_KEYS, detach_keys
 from attachd_clients.outcome import shell_code
+from attachd_clients.places import Place
+from attachd_clients.rebuild import Rebuild
+from attachd_clients.terminal import Terminal, is_terminal
+from attachd_clients.words import remark
 
 #: We have left, the container goes on. Not used by shells, docker or timeout(1).
 LEFT = 123
-
-_STREAM_FDS = {"stdout": 1, "stderr": 2}
-_READ_BYTES = 64 * 1024
 
 
 def main() -> NoReturn:
@@ -40,35 +46,168 @@ def main() -> NoReturn:
 def run(words: list[str]) -> int:
     """Attach as ``words`` say; return the exit code."""
     wish = _parse(words)
-    parse_origin(wish.since)
+    _check(wish)
+    if wish.id is None:
+        wish.id = choice.choose(wish.root)
+    place = Place.find(wish.id, wish.root)
+    wish.terminal = _has_terminal(place)
+    if wish.detach_keys is not None and not wish.terminal:
+        raise UsageError(f"--detach-keys: {place.id} has no terminal; ctrl-C leaves it")
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    return trio.run(_attach, wish)
+    if wish.terminal and is_terminal():
+        return trio.run(_attach_person, wish, place, _keys(wish))
+    return trio.run(_attach_plain, wish, place)
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
-    made = parser("attach", "See a container's output and type to it; ctrl-C leaves.")
-    made.add_argument("id", metavar="ID")
-    made.add_argument("--from", metavar="WHERE", dest="since", default="tail:10",
-        help="start, live, tail:LINES or offset:BYTES (%(default)s)")  # fmt: skip
-    made.add_argument("--no-stdin", action="store_true", help="do not read our stdin")
-    made.add_argument("--read-only", action="store_true",
+    made = parser("attach", "See a container's output and type to it.")
+    add = made.add_argument
+    add("id", metavar="ID", nargs="?", help="without one, choose among those that run")
+    add("--from", metavar="WHERE", dest="since",
+        help="start, live, screen, tail:LINES or offset:BYTES"
+        " (screen at a terminal, otherwise tail:10)")  # fmt: skip
+    add("--no-stdin", action="store_true", help="do not read our stdin")
+    add("--read-only", action="store_true",
         help="only look: the server refuses anything else")  # fmt: skip
-    made.add_argument("--fd", type=int, help=argparse.SUPPRESS)
+    add("--detach-keys", metavar="KEYS",
+        help="what leaves a terminal, also ATTACHD_DETACH_KEYS and detach-keys in config.toml;"
+        f" none: nothing does ({DEFAULT_KEYS})")  # fmt: skip
+    add("--exclusive", action="store_true", help="be the only one who types, or fail")
+    add("--wait", action="store_true", help="with --exclusive: look on until it is your turn")
+    add("--steal", action="store_true", help="be the only one who types, whoever was before")
+    add("--sig-proxy", action="store_true",
+        help="without a terminal: pass signals on instead of leaving")  # fmt: skip
+    add("--fd", type=int, help=argparse.SUPPRESS)
     return made.parse_args(words)
 
 
-async def _attach(wish: argparse.Namespace) -> int:
-    role = "viewer" if wish.read_only else "full"
-    name = os.environ.get("USER", "")[:64] or "attach"
-    async with attach(
+def _check(wish: argparse.Namespace) -> None:
+    if wish.since is not None:
+        parse_origin(wish.since)
+    if wish.detach_keys is not None:
+        parse_keys(wish.detach_keys)
+    if wish.wait and not wish.exclusive:
+        raise UsageError("--wait needs --exclusive")
+    if wish.steal and wish.wait:
+        raise UsageError("either --steal or --wait, not both")
+    for option in ("exclusive", "steal", "sig_proxy"):
+        if getattr(wish, option) and wish.read_only:
+            raise UsageError(f"--{option.replace('_', '-')} is not for --read-only")
+    if (wish.exclusive or wish.steal) and wish.no_stdin:
+        raise UsageError("--exclusive and --steal are for typing, --no-stdin is not")
+
+
+def _has_terminal(place: Place) -> bool:
+    config = place.state().get("config")
+    return isinstance(config, dict) and config.get("terminal") is True
+
+
+def _keys(wish: argparse.Namespace) -> bytes:
+    """Return the detach keys; after ``attachd run`` a broken default is no reason to fail."""
+    if wish.sig_proxy:
+        raise UsageError("--sig-proxy is not for a terminal: there ctrl-C is a key like others")
+    try:
+        return detach_keys(wish.detach_keys)
+    except UsageError as error:
+        if wish.fd is None:
+            raise
+        remark(f"{error}; {DEFAULT_KEYS} leaves")
+        return parse_keys(DEFAULT_KEYS)
+
+
+# With a person
+
+
+async def _attach_person(wish: argparse.Namespace, place: Place, keys: bytes) -> int:
+    since = wish.since or "screen"
+    terminal = Terminal()
+    typing = not (wish.read_only or wish.no_stdin)
+    size = terminal.size if typing else Size(0, 0)
+    async with _client(wish, since, size) as client:
+        await _lease(wish, client)
+        with terminal:
+            rebuilt = _rebuild(client) if since == "screen" else None
+            there = interactive.Interactive(
+                client, terminal, DetachKeys(keys), typing=typing, rebuild=rebuilt
+            )
+            outcome = await there.run()
+        pending = client.pending
+    if not isinstance(outcome, interactive.Left):
+        return shell_code(outcome)
+    if outcome.number != signal.SIGHUP:
+        remark(f"detached from {place.id}; come back with: {_again(place)}")
+        if pending:
+            remark(f"{pending} bytes that were typed may not have reached it")
+    return 128 + outcome.number if outcome.number else LEFT
+
+
+def _rebuild(client: Client) -> Rebuild:
+    welcome = client.welcome
+    if welcome is None:
+        return Rebuild(0, sys.maxsize, Size(*_LAST_SIZE), b"")
+    size = Size(welcome.columns, welcome.rows)
+    return Rebuild(welcome.offset, welcome.newest, size, welcome.modes)
+
+
+#: What an ended container's screen is rebuilt at: its sizes have gone with its shim.
+_LAST_SIZE = (80, 24)
+
+
+# Without
+
+
+async def _attach_plain(wish: argparse.Namespace, place: Place) -> int:
+    stdin = not (wish.no_stdin or wish.read_only)
+    async with _client(wish, wish.since or "tail:10", Size(0, 0)) as client:
+        await _lease(wish, client)
+        outcome = await plain.Plain(client, stdin=stdin, proxy=wish.sig_proxy).run()
+    if not isinstance(outcome, plain.Left):
+        return shell_code(outcome)
+    again = _again(place, "--from", f"offset:{outcome.offset}")
+    remark(f"left {place.id} at offset {outcome.offset}; come back with: {again}")
+    return LEFT if outcome.number in (0, signal.SIGINT) else 128 + outcome.number
+
+
+# Both
+
+
+def _client(
+    wish: argparse.Namespace, since: str, size: Size
+) -> contextlib.AbstractAsyncContextManager[Client]:
+    return attach(
         wish.id,
         root=wish.root,
-        since=wish.since,
-        role=role,
-        name=name,
+        since=since,
+        role="viewer" if wish.read_only else "full",
+        name=_own_name(),
+        size=size,
         connection=_inherited(wish.fd),
-    ) as client:
-        return await Screen(client).show(wish.no_stdin or wish.read_only)
+    )
+
+
+async def _lease(wish: argparse.Namespace, client: Client) -> None:
+    """Become the only one who types, where that was asked for. Raises Refused."""
+    if wish.steal:
+        await client.lease("steal")
+    elif wish.exclusive and not wish.wait:
+        await client.lease("take")
+    elif wish.exclusive:
+        await client.ask_lease()
+
+
+def _own_name() -> str:
+    """Return who we are, for those who see us in ``attachctl stats`` or lose a lease to us."""
+    user = os.environ.get("USER", "")[:64] or f"uid {os.getuid()}"
+    try:
+        return f"{user} on {os.ttyname(0).removeprefix('/dev/')}"
+    except OSError:
+        return user
+
+
+def _again(place: Place, *options: str) -> str:
+    """Return the command line that comes back to where we were."""
+    root = [] if place.root == state_root() else ["--root", place.root]
+    return shlex.join(["attach", *root, *options, place.id])
 
 
 def _inherited(fd: int | None) -> trio.SocketStream | None:
@@ -77,109 +216,6 @@ def _inherited(fd: int | None) -> trio.SocketStream | None:
     peer = socket.socket(fileno=fd)
     peer.setblocking(False)
     return trio.SocketStream(trio.socket.from_stdlib_socket(peer))
-
-
-class Screen:
-    """One attached client in front of our own standard descriptors."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._shown = client.offset  #: everything before it was written in full
-        self._record: say.Record | None = None
-
-    async def show(self, no_stdin: bool) -> int:
-        """Copy until the exit record or ctrl-C; return the exit code."""
-        client = self._client
-        with trio.open_signal_receiver(signal.SIGINT) as interrupts:
-            async with unwrapped(), trio.open_nursery() as nursery:
-                stdin_wanted = client.welcome is not None and client.welcome.stdin != "closed"
-                if stdin_wanted and not no_stdin and _is_input(0):
-                    nursery.start_soon(_copy_stdin, client)
-                nursery.start_soon(_leave_on, interrupts, nursery.cancel_scope)
-                await self._copy_output()
-                nursery.cancel_scope.cancel()
-        if self._record is not None:
-            return shell_code(self._record)
-        again = f"attach --from offset:{self._shown} {client.place.id}"
-        line = (
-            f"attach: left {client.place.id} at offset {self._shown}; come back with: {again}"
-        )
-        print(line, file=sys.stderr)
-        return LEFT
-
-    async def _copy_output(self) -> None:
-        async for event in self._client:
-            if isinstance(event, say.Output):
-                self._shown = event.offset
-                await _write(_STREAM_FDS[event.stream], event.data, self._advance)
-            elif isinstance(event, say.Gap):
-                missed = f"{event.end - event.start} bytes from offset {event.start}"
-                print(f"attach: {missed} are no longer there", file=sys.stderr)
-                self._shown = event.end
-            elif isinstance(event, say.Exit):
-                self._record = event.record
-
-    def _advance(self, count: int) -> None:
-        self._shown += count
-
-
-async def _leave_on(interrupts: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    async for _ in interrupts:
-        scope.cancel()
-
-
-def _is_input(fd: int) -> bool:
-    """False for a closed descriptor and for /dev/null: their end of file means nothing."""
-    try:
-        found = os.fstat(fd)
-    except OSError:
-        return False
-    null = os.stat(os.devnull)
-    return not (stat.S_ISCHR(found.st_mode) and found.st_rdev == null.st_rdev)
-
-
-async def _copy_stdin(client: Client) -> None:
-    """Send our stdin to the container, and its end. Ends when either side has no more."""
-    try:
-        while data := await _read(0):
-            await client.send(data)
-        await client.send_eof()
-    except Refused as error:
-        if error.code not in ("stdin_closed", "bad_phase"):
-            print(f"attach: {error}", file=sys.stderr)
-
-
-async def _read(fd: int) -> bytes:
-    """Read what is there; wait without touching the descriptor's flags, which others share."""
-    await _wait_ready(trio.lowlevel.wait_readable, fd)
-    return os.read(fd, _READ_BYTES)
-
-
-async def _wait_ready(wait: Callable[[int], Awaitable[None]], fd: int) -> None:
-    """Wait for a descriptor; epoll takes no regular files, which are always ready."""
-    try:
-        await wait(fd)
-    except OSError as error:
-        if error.errno != errno.EPERM:
-            raise
-        await trio.lowlevel.checkpoint()
-
-
-async def _write(fd: int, data: bytes, wrote: Callable[[int], None]) -> None:
-    """Write all, and tell ``wrote`` of each piece; a slow reader of ours makes only us wait.
-
-    What poll says is writable takes PIPE_BUF bytes without blocking (pipe(7)); more is written
-    in a thread, which a cancelled caller leaves behind.
-    """
-    rest = memoryview(data)
-    while rest:
-        await _wait_ready(trio.lowlevel.wait_writable, fd)
-        if len(rest) <= select.PIPE_BUF:
-            count = os.write(fd, rest)
-        else:
-            count = await trio.to_thread.run_sync(os.write, fd, rest, abandon_on_cancel=True)
-        wrote(count)
-        rest = rest[count:]
 
 
 if __name__ == "__main__":

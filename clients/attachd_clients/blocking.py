@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from attachd.errors import AttachdError, Refused
+from attachd.state.sizes import Size
 from attachd.wire import messages as say
 from attachd_clients.conversation import WINDOW, Answer, Conversation, Ended, Event
 from attachd_clients.history import recall
@@ -39,13 +40,16 @@ def attach_blocking(
     flow: str = "gap",
     name: str = "",
     window: int = WINDOW,
+    size: Size = Size(0, 0),
 ) -> Iterator["BlockingClient"]:
     """Attach to a container, running or ended; detach when the block is left.
 
     The arguments and errors are those of `attachd_clients.aio.attach`.
     """
     place = Place.find(container, root)
-    conversation = Conversation(since=since, role=role, flow=flow, name=name, window=window)
+    conversation = Conversation(
+        since=since, role=role, flow=flow, name=name, window=window, size=size
+    )
     client = BlockingClient(place, conversation)
     try:
         client.connect()
@@ -94,11 +98,13 @@ class BlockingClient:
     def send(self, data: bytes, timeout: float | None = None) -> None:
         """Send stdin; return when it was written to the container. Raises Refused."""
         conversation, deadline = self._conversation, _deadline(timeout)
+        drops = conversation.drops
         conversation.write(data)
         end = conversation.stdin_end
         while conversation.stdin_acked < end:
             refusal = conversation.refusal
-            if refusal is not None and refusal.code == "denied":
+            dropped = conversation.drops != drops
+            if refusal is not None and (dropped or refusal.code == "denied"):
                 raise Refused(refusal.code, refusal.text)
             if conversation.stdin_closed:
                 raise Refused("stdin_closed", "the container's stdin is closed")
@@ -109,6 +115,9 @@ class BlockingClient:
         deadline = _deadline(timeout)
         self._conversation.write_eof()
         while not self._conversation.stdin_closed:
+            refusal = self._conversation.refusal
+            if refusal is not None and not self._conversation.eof_wanted:
+                raise Refused(refusal.code, refusal.text)
             self._turn(deadline)
 
     def start(self, timeout: float | None = None) -> None:
@@ -122,6 +131,14 @@ class BlockingClient:
     def release(self, timeout: float | None = None) -> None:
         """Let the shim of an ended container go. Raises Refused when it has not ended."""
         self._ask(lambda: self._conversation.request(say.Release), timeout)
+
+    def resize(self, size: Size, timeout: float | None = None) -> None:
+        """Give the container's terminal a size. Raises Refused where it has none."""
+        self._ask(lambda: self._conversation.request_resize(size), timeout)
+
+    def lease(self, mode: str, timeout: float | None = None) -> None:
+        """Be the only one who may write; as `attachd_clients.aio.Client.lease`."""
+        self._ask(lambda: self._conversation.request_lease(mode), timeout)
 
     def status(self, timeout: float | None = None) -> say.Record:
         """Return the shim's counters and clients."""
@@ -226,10 +243,12 @@ class BlockingClient:
         while time.monotonic() < deadline:
             try:
                 self._peer = self.place.connect()
-            except (FileNotFoundError, ConnectionRefusedError):
+            except (FileNotFoundError, ConnectionRefusedError) as error:
                 if self.place.exit_record() is not None:
                     self._recall()
                     return None
+                if isinstance(error, ConnectionRefusedError):
+                    break  # keeper and server are dead: nobody will open it again
             except OSError as error:
                 raise _cannot(self.place, str(error.strerror)) from None
             else:

@@ -11,6 +11,7 @@ from collections import deque
 import attrs
 
 from attachd.errors import AttachdError
+from attachd.state.sizes import Size
 from attachd.wire import messages as say
 from attachd.wire.session import VERSION, Pause, Role, Session, State
 
@@ -21,7 +22,10 @@ WINDOW = 1 << 20
 #: One stdin message; small enough that acknowledgements come often.
 STDIN_BYTES = 64 * 1024
 
-Event = say.Output | say.Gap | say.Eof | say.Exit
+#: What this library knows beyond the first version of the protocol.
+FEATURES = ["lease", "terminal"]
+
+Event = say.Output | say.Gap | say.Resized | say.Writer | say.Notice | say.Eof | say.Exit
 Answer = say.Done | say.Report | say.Error | say.Pong
 
 
@@ -42,6 +46,7 @@ class Conversation:
     flow: str = "gap"
     name: str = ""
     window: int = WINDOW
+    size: Size = Size(0, 0)  #: our own terminal, 0x0 without one
 
     welcome: say.Welcome | None = None
     goodbye: say.Goodbye | None = None
@@ -50,7 +55,10 @@ class Conversation:
     stdin_closed: bool = False  #: the server says that nothing more will be taken
     position: int = 0  #: like offset, but counts what was received and not yet taken, too
     exited: bool = False  #: the exit record was received
-    refusal: say.Error | None = None  #: an error that answers no request
+    refusal: say.Error | say.StdinRefused | None = None  #: why stdin was not taken
+    drops: int = 0  #: how often stdin was not taken
+    writer: str = ""  #: who alone may write
+    may_write: bool = True  #: we may, as far as we know
 
     _key: bytes = attrs.field(factory=lambda: secrets.token_bytes(16))
     _session: Session = attrs.field(factory=lambda: Session(Role.CLIENT))
@@ -64,6 +72,8 @@ class Conversation:
     _eof_sent: bool = False
     _ungranted: int = 0
     _last_id: int = 0
+    _lease: str = ""  #: the lease that we asked for last: take, wait or steal
+    _lease_id: int = 0
 
     # The connection
 
@@ -77,7 +87,10 @@ class Conversation:
         return self._session.send(
             say.Hello(
                 version=VERSION,
+                features=FEATURES,
                 role=self.role,
+                columns=self.size.columns,
+                rows=self.size.rows,
                 since=f"offset:{self.position}" if resumed else self.since,
                 flow=self.flow,
                 credit=max(0, self.window - buffered),
@@ -150,6 +163,17 @@ class Conversation:
         """Close the container's stdin after what was written."""
         self._eof_wanted = True
 
+    @property
+    def eof_wanted(self) -> bool:
+        """True from ``write_eof`` on, until somebody else's lease has forbidden it."""
+        return self._eof_wanted
+
+    def set_size(self, size: Size) -> None:
+        """Our own terminal has this size now."""
+        self.size = size
+        if self.attached and size.usable:
+            self._say(say.Size(columns=size.columns, rows=size.rows))
+
     # Requests
 
     def request(self, kind: type[say.Start | say.Status | say.Release | say.Ping]) -> int:
@@ -162,6 +186,22 @@ class Conversation:
         """Queue a signal; return its id."""
         self._last_id += 1
         self._say(say.Signal(id=self._last_id, number=int(number)))
+        return self._last_id
+
+    def request_resize(self, size: Size) -> int:
+        """Queue a wish for the size of the container's terminal; return its id."""
+        self._last_id += 1
+        self._say(say.Resize(id=self._last_id, columns=size.columns, rows=size.rows))
+        return self._last_id
+
+    def request_lease(self, mode: str) -> int:
+        """Queue a wish to be the only one who writes, or not any more; return its id.
+
+        It is asked for again when the connection was lost and made again.
+        """
+        self._last_id += 1
+        self._lease, self._lease_id = ("" if mode == "free" else mode), self._last_id
+        self._say(say.Lease(id=self._last_id, mode=mode))
         return self._last_id
 
     def answer(self, number: int) -> Answer | None:
@@ -197,12 +237,21 @@ class Conversation:
                 if not self.exited:
                     self.exited = True
                     self._events.append(message)
+            case say.Resized() | say.Notice():
+                self._events.append(message)
+            case say.Writer():
+                self._heed_writer(message)
             case say.StdinAck():
                 self._acknowledge(message)
+            case say.StdinRefused():
+                self._drop_stdin(message)
             case say.Error(id=0):
                 self.refusal = message
                 self.stdin_closed |= message.code in ("stdin_closed", "denied")
+                self._eof_wanted &= message.code != "leased"
             case say.Done() | say.Report() | say.Error() | say.Pong():
+                if isinstance(message, say.Error) and message.id == self._lease_id:
+                    self._lease = ""
                 self._answers[message.id] = message
             case say.Ping():
                 if self._session.state is State.ATTACHED:
@@ -219,6 +268,24 @@ class Conversation:
         self.stdin_closed = welcome.stdin == "closed"
         self._stdin_sent = max(welcome.stdin_offset, self.stdin_acked)
         self._eof_sent = False
+        self.writer, self.may_write = welcome.writer, welcome.may_write
+        if self._lease:
+            self._say(say.Lease(id=self._lease_id, mode=self._lease))
+
+    def _heed_writer(self, message: say.Writer) -> None:
+        """Note who may write. Whoever was robbed asks for nothing again, and only looks."""
+        if self._lease and self.may_write and not message.you:
+            self._lease, self.role = "", "viewer"
+        self.writer, self.may_write = message.name, message.you
+        self._events.append(message)
+
+    def _drop_stdin(self, refused: say.StdinRefused) -> None:
+        """Forget what was not taken; what is written from now on begins there."""
+        self.refusal = refused
+        self.drops += 1
+        del self._unacked[max(0, refused.offset - self.stdin_acked) :]
+        self._stdin_sent = refused.offset
+        self._eof_wanted = False
 
     def _acknowledge(self, ack: say.StdinAck) -> None:
         fresh = ack.offset - self.stdin_acked
@@ -243,6 +310,7 @@ class Conversation:
             data = bytes(self._unacked[begin : begin + size])
             self._say(say.Stdin(offset=self._stdin_sent, data=data))
             self._stdin_sent += len(data)
-        if self._eof_wanted and not self._eof_sent and self._stdin_sent == self.stdin_end:
-            self._say(say.StdinEof(offset=self._stdin_sent))
+        if self._eof_wanted and not self._eof_sent and self._stdin_sent >= self.stdin_end:
+            # At a terminal the end counts as bytes, which may have been taken before.
+            self._say(say.StdinEof(offset=self.stdin_end))
             self._eof_sent = True

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from attachd.errors import AttachdError, Refused, UsageError
+from attachd.state.sizes import parse_size
 from attachd.wire import messages as say
+from attachd_clients import listing
 from attachd_clients.arguments import end, parser
 from attachd_clients.blocking import BlockingClient, attach_blocking
 from attachd_clients.conversation import Ended, Event
 from attachd_clients.history import read_log
-from attachd_clients.outcome import sentence, shell_code
-from attachd_clients.places import NoSuchContainer, Place
+from attachd_clients.outcome import shell_code
+from attachd_clients.places import Place
 from attachd_clients.removal import remove
 
 #: A request is answered at once, or something is wrong with the shim.
@@ -59,6 +61,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
     kill.add_argument("-s", "--signal", default="KILL", help="name or number (%(default)s)")
     kill.add_argument("ids", nargs="+", metavar="id")
     verb("start", _start, "start a created container").add_argument("id")
+    resize = verb("resize", _resize, "set the size of a container's terminal")
+    resize.add_argument("id")
+    resize.add_argument("size", metavar="COLSxROWS")
     rm = verb("rm", _rm, "remove ended containers, their records and their logs")
     rm.add_argument("-f", "--force", action="store_true", help="kill what runs")
     rm.add_argument("ids", nargs="+", metavar="id")
@@ -72,39 +77,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
 
 def _ls(wish: argparse.Namespace) -> int:
-    rows = [row for place in Place.all(wish.root) if (row := _row(place))]
-    if wish.json:
-        print(json.dumps(rows, indent=2))
-        return 0
-    widths = (
-        {key: max(len(key), *(len(r[key]) for r in rows), 0) for key in _COLUMNS}
-        if rows
-        else {}
-    )
-    for row in [dict(zip(_COLUMNS, map(str.upper, _COLUMNS), strict=True)), *rows]:
-        print("  ".join(row[key].ljust(widths.get(key, 0)) for key in _COLUMNS).rstrip())
+    rows = listing.rows(wish.root)
+    print(json.dumps(rows, indent=2) if wish.json else "\n".join(listing.table(rows)))
     return 0
-
-
-_COLUMNS = ("id", "phase", "pid", "end", "bundle")
-
-
-def _row(place: Place) -> dict[str, str] | None:
-    try:
-        state = place.state()
-    except NoSuchContainer:
-        return None
-    record = place.exit_record()
-    phase = "stopped" if record else str(state["phase"])
-    if record is None and not place.answers():
-        phase = "lost"
-    return {
-        "id": place.id,
-        "phase": phase,
-        "pid": "" if record else str(state["pid"] or ""),
-        "end": sentence(record) if record else "",
-        "bundle": str(state["bundle"]),
-    }
 
 
 def _inspect(wish: argparse.Namespace) -> int:
@@ -239,6 +214,16 @@ def _start(wish: argparse.Namespace) -> int:
             client.start(ANSWER_SECONDS * 2)
         except Refused as error:
             raise UsageError(str(error)) from None
+    return 0
+
+
+def _resize(wish: argparse.Namespace) -> int:
+    size = parse_size(wish.size)
+    with _control(Place.find(wish.id, wish.root)) as client:
+        try:
+            client.resize(size, ANSWER_SECONDS)
+        except Refused as error:
+            raise UsageError(f"{wish.id}: {error}") from None
     return 0
 
 

@@ -17,12 +17,13 @@ from attachd.keeper.descriptors import (
     Libc,
     Table,
     make_listener,
+    make_pipes,
     make_ring,
-    make_stdio,
     map_header,
     open_logs,
     unmake,
 )
+from attachd.keeper.files import SOCKET
 from attachd.state.header import MAX_LOGS
 from attachd.state.ring import index_capacity
 
@@ -64,7 +65,7 @@ def test_a_socket_at_a_very_long_path_is_bound_and_reached(
     """Over the 107 bytes that a socket's address can hold."""
     home = tmp_path / ("d" * 200) / ("e" * 200)
     directory = open_directory(home, fds)
-    fds.append(make_listener(directory))
+    fds.append(make_listener(directory, SOCKET))
 
     assert len(str(home / "attach.sock")) > 400
     assert (home / "attach.sock").is_socket()
@@ -83,7 +84,7 @@ def test_the_socket_is_for_its_owner_whatever_the_umask(
     """Mode 0600, and the caller's umask is as it was."""
     before = os.umask(0)
     try:
-        fds.append(make_listener(open_directory(tmp_path / "box", fds)))
+        fds.append(make_listener(open_directory(tmp_path / "box", fds), SOCKET))
     finally:
         after = os.umask(before)
 
@@ -93,7 +94,7 @@ def test_the_socket_is_for_its_owner_whatever_the_umask(
 
 def test_the_listener_neither_blocks_nor_leaks(tmp_path: Path, fds: list[int]) -> None:
     """Non-blocking, close-on-exec, and open: it is nobody's but ours to close."""
-    fds.append(make_listener(open_directory(tmp_path / "box", fds)))
+    fds.append(make_listener(open_directory(tmp_path / "box", fds), SOCKET))
 
     assert not os.get_blocking(fds[-1])
     assert not os.get_inheritable(fds[-1])
@@ -108,7 +109,7 @@ def test_a_taken_socket_path_is_an_error_and_the_umask_comes_back(
     before = os.umask(0o027)
     try:
         with pytest.raises(OSError, match="in use"):
-            make_listener(directory)
+            make_listener(directory, SOCKET)
     finally:
         assert os.umask(before) == 0o027
 
@@ -193,22 +194,22 @@ def test_a_hard_limit_on_file_sizes_is_refused() -> None:
 
 def test_bytes_go_through_each_pipe_in_its_own_direction(fds: list[int]) -> None:
     """Ours are stdin's write end and the others' read ends."""
-    stdin, stdout, stderr, ends = make_stdio(stdin=True)
-    fds += [stdin, stdout, stderr, *ends]
-    os.write(stdin, b"in")
-    os.write(ends.stdout, b"out")
-    os.write(ends.stderr, b"err")
+    ours, ends = make_pipes(stdin=True)
+    fds += [*ours.values(), *ends]
+    os.write(ours["stdin"], b"in")
+    os.write(ends[1], b"out")
+    os.write(ends[2], b"err")
 
-    assert os.read(ends.stdin, 9) == b"in"
-    assert os.read(stdout, 9) == b"out"
-    assert os.read(stderr, 9) == b"err"
+    assert os.read(ends[0], 9) == b"in"
+    assert os.read(ours["stdout"], 9) == b"out"
+    assert os.read(ours["stderr"], 9) == b"err"
 
 
 @pytest.mark.parametrize("stdin", [False, True])
 def test_our_ends_never_block_and_the_containers_do(fds: list[int], stdin: bool) -> None:
     """A program that got a non-blocking stdout would lose output; none is inheritable by itself."""
-    *ours, ends = make_stdio(stdin)
-    ours = [fd for fd in ours if fd >= 0]
+    table, ends = make_pipes(stdin)
+    ours = table.values()
     fds += [*ours, *ends]
 
     assert not any(os.get_blocking(fd) for fd in ours)
@@ -218,20 +219,24 @@ def test_our_ends_never_block_and_the_containers_do(fds: list[int], stdin: bool)
 
 def test_without_stdin_the_container_reads_an_empty_file(fds: list[int]) -> None:
     """End of file at once, and no end of ours."""
-    stdin, stdout, stderr, ends = make_stdio(stdin=False)
-    fds += [stdout, stderr, *ends]
+    ours, ends = make_pipes(stdin=False)
+    fds += [*ours.values(), *ends]
 
-    assert stdin == -1
-    assert os.read(ends.stdin, 9) == b""
+    assert "stdin" not in ours
+    assert os.read(ends[0], 9) == b""
 
 
 def test_output_pipes_are_large_where_the_quota_allows(
     fds: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """1 MiB; a user whose quota is used up gets a smaller pipe, not an error."""
-    _, stdout, stderr, ends = make_stdio(stdin=False)
-    fds += [stdout, stderr, *ends]
-    assert fcntl.fcntl(stdout, fcntl.F_GETPIPE_SZ) in (descriptors.PIPE_BYTES, 65536, PAGE)
+    ours, ends = make_pipes(stdin=False)
+    fds += [*ours.values(), *ends]
+    assert fcntl.fcntl(ours["stdout"], fcntl.F_GETPIPE_SZ) in (
+        descriptors.PIPE_BYTES,
+        65536,
+        PAGE,
+    )
 
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
@@ -239,10 +244,10 @@ def test_output_pipes_are_large_where_the_quota_allows(
     monkeypatch.setattr(
         descriptors, "fcntl", type("fcntl", (), {**vars(fcntl), "fcntl": staticmethod(refuse)})
     )
-    _, stdout, stderr, ends = make_stdio(stdin=False)
-    fds += [stdout, stderr, *ends]
-    os.write(ends.stdout, b"still a pipe")
-    assert os.read(stdout, 99) == b"still a pipe"
+    ours, ends = make_pipes(stdin=False)
+    fds += [*ours.values(), *ends]
+    os.write(ends[1], b"still a pipe")
+    assert os.read(ours["stdout"], 99) == b"still a pipe"
 
 
 # Logs
@@ -391,8 +396,8 @@ def test_unmaking_removes_the_last_first_and_only_what_is_empty(tmp_path: Path) 
 
 
 def test_the_table_names_what_exists() -> None:
-    """Each log by its number; an absent stdin is left out."""
-    table = Table(3, 4, 5, 6, 7, -1, 9, 10, 11, 12, (20, 21))
+    """Each log by its number; an absent stdin and terminal are left out."""
+    table = Table(3, 4, 5, 6, 9, 10, 11, 12, (20, 21), stderr=7)
 
     assert table.items() == {
         "directory": 3, "header": 4, "ring": 5, "stdout": 6, "stderr": 7, "intake": 9,

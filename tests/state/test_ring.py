@@ -26,6 +26,14 @@ def fresh(ring_size: int = 1 << 16, slots: int = 8) -> tuple[memoryview, Header]
     return words, Header(words)
 
 
+def forget(index: Index, low_water: int, grain: int) -> tuple[int, int] | None:
+    """What a pump does after a step: note what is gone, as far as it is worth it."""
+    old = index.stale(low_water, grain)
+    if old is not None:
+        index.forget(old[1])
+    return old
+
+
 steps = st.lists(
     st.tuples(st.sampled_from([STDOUT, STDERR]), st.integers(0, 9), st.integers(0, 12)),
     max_size=40,
@@ -66,7 +74,7 @@ def test_a_cursor_gets_every_byte_or_is_told_what_it_missed(script, limit) -> No
     for when, (stream, count, pause) in enumerate(script):
         index.mark(stream, when)
         index.advance(count)
-        index.forget(index.newest, 4)
+        forget(index, index.newest, 4)
         if pause < 6:
             continue
         while (step := cursor.step(index, limit)) is not None:
@@ -99,10 +107,10 @@ def test_only_whole_grains_are_forgotten_and_never_beyond_the_low_water() -> Non
     index = Index(header, 0)
     index.mark(STDOUT, 1)
     index.advance(350)
-    assert index.forget(60, 100) is None
-    assert index.forget(350, 100) == (0, 200)
+    assert forget(index, 60, 100) is None
+    assert forget(index, 350, 100) == (0, 200)
     assert header.oldest == index.oldest == 200
-    assert index.forget(350, 100) is None
+    assert forget(index, 350, 100) is None
 
 
 def test_an_index_has_at_least_so_many_records() -> None:
@@ -151,7 +159,7 @@ class World:
         self.truth += [(stream, when)] * count
         self.position += count
         index.advance(count)
-        index.forget(self.low_water, self.grain)
+        forget(index, self.low_water, self.grain)
 
     def check(self, index: Index) -> None:
         """Compare everything that an index can be asked with the plain lists."""
@@ -240,7 +248,7 @@ def test_an_overtaken_cursor_is_told_once_what_it_missed() -> None:
     index = Index(header, 0)
     index.mark(STDERR, 1)
     index.advance(350)
-    index.forget(350, 50)
+    forget(index, 350, 50)
     cursor = Cursor(20)
 
     assert cursor.step(index, 10) == Missed(20, 250)

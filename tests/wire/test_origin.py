@@ -10,12 +10,12 @@ from attachd.errors import Refused
 from attachd.wire.messages import MAX_INT
 from attachd.wire.origin import Origin, parse_origin
 
-GRAMMAR = re.compile(r"start|live|none|(tail|offset):[0-9]{1,19}", re.ASCII)
+GRAMMAR = re.compile(r"start|live|none|screen|(tail|offset):[0-9]{1,19}", re.ASCII)
 
 
-@pytest.mark.parametrize("word", ["start", "live", "none"])
+@pytest.mark.parametrize("word", ["start", "live", "none", "screen"])
 def test_a_word_alone_is_an_origin(word: str) -> None:
-    """start, live and none stand alone."""
+    """They stand alone."""
     assert parse_origin(word) == Origin(word)
 
 
@@ -37,7 +37,9 @@ def test_tail_and_offset_carry_a_number(word: str, number: int) -> None:
 )  # fmt: skip
 def test_anything_else_is_refused_as_a_bad_request(text: str) -> None:
     """The refusal names the grammar, and its code travels in a goodbye."""
-    with pytest.raises(Refused, match="none of start, live, none, tail:LINES") as caught:
+    with pytest.raises(
+        Refused, match="none of start, live, none, screen, tail:LINES"
+    ) as caught:
         parse_origin(text)
 
     assert caught.value.code == "bad_request"

@@ -1,0 +1,102 @@
+"""A terminal's past: what somebody needs who comes back and wants to see the screen as it is.
+
+The screen is rebuilt by the client from the last output, which is in the ring. What the ring
+does not tell any more is here: the modes that were set before, and the size at each byte. On
+the way of the output nothing is done for it until the ring is full; then what is about to be
+forgotten is scanned for modes, a quarter of a megabyte at a time. All of it outlives the server
+in ``terminal.json``, written before the ring forgets.
+"""
+
+import base64
+import contextlib
+import os
+import time
+
+import trio
+
+from attachd.keeper import files
+from attachd.live.feed import Feed
+from attachd.state.modes import Modes
+from attachd.state.sizes import Size
+from attachd.state.timeline import Change, Timeline
+
+#: How much output a screen is rebuilt from, where the ring has so much. A full redraw of a
+#: large screen in colours takes 20 to 60 KiB; a client reads this much in a third of a second.
+SCREEN_BYTES = 256 * 1024
+
+#: Scanned at once on behalf of a client that asks; other tasks run in between.
+SCAN_BYTES = 256 * 1024
+
+
+class Past:
+    """Modes at one offset of the ring, and the timeline of sizes."""
+
+    def __init__(self, feed: Feed, directory: str, first: Size) -> None:
+        self._feed = feed
+        self._path = os.path.join(directory, files.TERMINAL)
+        self._modes = Modes()
+        self._at = 0  #: the offset that ``_modes`` are those of
+        self._kept = (0, b"")  #: what the file says of them; true up to the oldest byte held
+        self.timeline = Timeline([Change(1, 0, time.time_ns(), first)])
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            self._adopt(files.read_json(self._path))
+        feed.before_forget = self._before_forget
+
+    def resized(self, size: Size) -> None:
+        """Note that the size changes now; on the disk before anybody is told."""
+        feed = self._feed
+        self.timeline.forget(feed.index.oldest)
+        self.timeline.note(feed.index.newest, time.time_ns(), size)
+        self._write(*self._kept)
+
+    async def find_screen(self) -> tuple[int, bytes]:
+        """Return the offset to rebuild the screen from, and what sets its modes there."""
+        index = self._feed.index
+        while True:
+            start = max(index.oldest, index.newest - SCREEN_BYTES)
+            if self._at >= start:
+                return self._at, self._modes.replay()
+            self._scan(min(start, self._at + SCAN_BYTES))
+            await trio.lowlevel.checkpoint()
+
+    def _before_forget(self, end: int) -> None:
+        """Bring the modes up to ``end``, from where on the ring will have the output."""
+        while self._at < end:
+            self._scan(min(end, self._at + SCAN_BYTES))
+        modes = self._modes.replay()
+        if modes != self._kept[1]:
+            self._write(self._at, modes)
+
+    def _scan(self, end: int) -> None:
+        self._modes.feed(self._feed.read(self._at, end))
+        self._at = end
+
+    def _adopt(self, record: dict[str, object]) -> None:
+        """Go on where a server before us has left; the modes were the same up to the oldest."""
+        kept = base64.b64decode(str(record["modes"]))
+        modes = Modes()
+        modes.feed(kept)
+        changes = [
+            Change(number, offset, when, Size(columns, rows))
+            for number, offset, when, columns, rows in _rows(record["sizes"])
+        ]
+        at = int(str(record["at"]))
+        self._kept, self._modes = (at, kept), modes
+        self._at = max(at, self._feed.index.held)
+        self.timeline = Timeline(changes)
+
+    def _write(self, at: int, modes: bytes) -> None:
+        record = {
+            "at": at,
+            "modes": base64.b64encode(modes).decode(),
+            "sizes": [[c.number, c.offset, c.time, *c.size] for c in self.timeline.changes],
+        }
+        with contextlib.suppress(OSError):  # the directory was removed: nobody will ask
+            files.write_json(self._path, record)
+        self._kept = (at, modes)
+
+
+def _rows(value: object) -> list[list[int]]:
+    if not isinstance(value, list) or not value:
+        raise TypeError(f"{value!r:.80} is not a list of sizes")
+    return [[int(field) for field in row] for row in value]

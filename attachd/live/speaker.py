@@ -1,0 +1,201 @@
+"""The speaker: what one client is told. Answers first, then output from its cursor, then the end.
+
+It takes what the client's credit allows from the ring, and waits for nobody but its own client:
+a client that does not read is overtaken, and told so. Small news, like the echo of a key, are
+written at once by whoever brings them; everything else by a task.
+"""
+
+import os
+from collections import deque
+
+import trio
+
+from attachd.live.feed import Bell, Feed
+from attachd.live.past import Past
+from attachd.state.ring import STREAM_NAMES, STREAMS, Cursor, Missed
+from attachd.state.timeline import Change
+from attachd.wire import messages as say
+from attachd.wire.frames import MAX_DATA
+from attachd.wire.session import Session, State
+
+#: The task fills at most this much before it writes, so that a system call carries many small
+#: records.
+BATCH_BYTES = 256 * 1024
+
+#: No more output than this is written on the pump's time: the echo of a key, a line, a screen.
+AT_ONCE_BYTES = 4096
+
+
+class Speaker:
+    """One client's side of the feed. Silent until ``begin``."""
+
+    def __init__(
+        self, stream: trio.SocketStream, session: Session, feed: Feed, past: Past | None
+    ) -> None:
+        self._stream = stream
+        self._session = session
+        self._feed = feed
+        self._past = past
+        self._bell = Bell()
+        self._outbox: deque[say.Message] = deque()
+        self._rest = b""  #: encoded, and not yet written
+        self._idle = False  #: the task waits: others may write
+        self._cursor: Cursor | None = None
+        self._credit = 0
+        self._disconnects = False
+        self._told: set[int] = set()
+        self._change_told = 0  #: the number of the terminal's last change of size that was told
+        self._sent = self._gaps = self._missed = 0
+        self.exit_told = False
+        self.cut = False  #: a frame may have been cut: nothing can follow it
+
+    @property
+    def unread(self) -> int:
+        """How many answers wait for the client to read."""
+        return len(self._outbox)
+
+    @property
+    def counters(self) -> dict[str, object]:
+        """What ``status`` tells; offsets and credit are bytes."""
+        cursor = self._cursor
+        return {
+            "offset": cursor.offset if cursor else None,
+            "lag": self._feed.index.newest - cursor.offset if cursor else 0,
+            "gaps": self._gaps,
+            "missed": self._missed,
+            "credit": self._credit,
+            "sent": self._sent,
+        }
+
+    def begin(self, hello: say.Hello, offset: int) -> None:
+        """Give the client what it asked for, from ``offset`` on."""
+        if hello.since != "none":
+            self._cursor = Cursor(offset)
+        self._credit = hello.credit
+        self._disconnects = hello.flow == "disconnect"
+        if self._past is not None:
+            self._change_told = self._past.timeline.at(offset).number
+        self._feed.listeners.add(self._speak_at_once)
+
+    def end(self) -> None:
+        """Say nothing more."""
+        self._feed.listeners.discard(self._speak_at_once)
+
+    def tell(self, message: say.Message) -> None:
+        """Queue a message."""
+        self._outbox.append(message)
+        self._speak_at_once()
+
+    def grant(self, count: int) -> None:
+        """The client takes ``count`` bytes more."""
+        self._credit = min(self._credit + count, say.MAX_INT)
+        self._bell.ring()
+
+    async def run(self) -> None:
+        """Say what there is to say; return after a goodbye. Raises BrokenResourceError.
+
+        On cancel: a frame may have been cut.
+        """
+        while True:
+            batch = self._rest + self._next_batch()
+            self._rest = b""
+            if batch:
+                self.cut = True
+                await self._stream.send_all(batch)
+                self.cut = False
+            elif self._session.state is State.CLOSED:
+                return
+            else:
+                self._idle = True
+                await self._bell.wait()
+                self._idle = False
+
+    def _speak_at_once(self) -> None:
+        """Write small news without a detour through the task, if it has nothing to do.
+
+        Saves the echo of a key some 100 µs (`scripts/bench`).
+        """
+        if self._idle and not self._rest and self._is_small():
+            self._rest = self._write(self._next_batch())
+            if not self._rest and self._session.state is not State.CLOSED:
+                return
+        self._bell.ring()
+
+    def _is_small(self) -> bool:
+        """True when there is little to say, and all of it may be said."""
+        cursor, newest = self._cursor, self._feed.index.newest
+        return cursor is None or newest - cursor.offset <= min(AT_ONCE_BYTES, self._credit)
+
+    def _write(self, data: bytes) -> bytes:
+        """Write what the socket takes; return the rest. What is wrong the task will find out."""
+        try:
+            return data[os.write(self._stream.socket.fileno(), data) :] if data else b""
+        except OSError:
+            return data
+
+    def _next_batch(self) -> bytes:
+        """Return what can be said now; b"" when there is nothing."""
+        parts: list[bytes] = []
+        while self._outbox and self._session.state is not State.CLOSED:
+            parts.append(self._session.send(self._outbox.popleft()))
+        size = 0
+        while size < BATCH_BYTES and self._session.state is State.ATTACHED:
+            message = self._next_news()
+            if message is None:
+                break
+            parts.append(self._session.send(message))
+            size += len(parts[-1])
+        return b"".join(parts)
+
+    def _next_news(self) -> say.Message | None:
+        """Move the cursor on; after the last byte come the ends, then the exit record."""
+        cursor, feed = self._cursor, self._feed
+        if cursor is not None:
+            change = self._next_change()
+            if change is not None and change.offset <= cursor.offset:
+                return self._resized(change)
+            if cursor.offset < feed.index.newest:
+                return self._next_output(cursor, change)
+            for stream in STREAMS:
+                if stream in feed.ends and stream not in self._told:
+                    self._told.add(stream)
+                    return say.Eof(stream=STREAM_NAMES[stream])
+        if feed.record is not None and not self.exit_told:
+            self.exit_told = True
+            return say.Exit(record=feed.record)
+        return None
+
+    def _next_change(self) -> Change | None:
+        """Return the terminal's next change of size, which goes into the order of its output."""
+        return self._past.timeline.after(self._change_told) if self._past is not None else None
+
+    def _resized(self, change: Change) -> say.Message:
+        self._change_told = change.number
+        columns, rows = change.size
+        return say.Resized(offset=change.offset, time=change.time, columns=columns, rows=rows)
+
+    def _next_output(self, cursor: Cursor, change: Change | None) -> say.Message | None:
+        limit = min(MAX_DATA, self._credit)
+        if limit == 0:
+            return None
+        if change is not None:
+            limit = min(limit, change.offset - cursor.offset)
+        step = cursor.step(self._feed.index, limit)
+        if step is None:
+            return None
+        if isinstance(step, Missed):
+            return self._gap(step)
+        data = self._feed.read(step.start, step.end)
+        self._credit -= len(data)
+        self._sent += len(data)
+        return say.Output(
+            offset=step.start, stream=STREAM_NAMES[step.stream], time=step.time, data=data
+        )
+
+    def _gap(self, missed: Missed) -> say.Message:
+        self._gaps += 1
+        self._missed += missed.end - missed.start
+        if self._disconnects:
+            text = f"too slow: {missed.end - missed.start} bytes from {missed.start} are gone"
+            return say.Goodbye(code="slow", text=text)
+        return say.Gap(start=missed.start, end=missed.end)

@@ -1,0 +1,198 @@
+"""Who may write, and whose terminal's size counts: what clients share and may quarrel over."""
+
+from typing import Protocol
+
+import trio
+
+from attachd.errors import Denied, Refused
+from attachd.state.header import Pair
+from attachd.state.lease import Lease
+from attachd.state.sizes import Size, SizePolicy
+from attachd.wire import messages as say
+
+#: The holder of the lease is back at once after the server was restarted, or has gone, too.
+GRACE_SECONDS = 5.0
+
+_HALF = 8  #: a key is two words
+
+
+class Client(Protocol):
+    """What is asked of a connection."""
+
+    key: bytes
+    robbed: bool  #: its lease was stolen: a viewer until it gets it again
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    @property
+    def role(self) -> str:
+        """``full`` or ``viewer``, as it asked for."""
+
+    def tell(self, message: say.Message) -> None:
+        """Queue a message."""
+
+
+class Screen(Protocol):
+    """What is asked of the container's terminal."""
+
+    @property
+    def size(self) -> Size:
+        """The size as it is."""
+
+    def resize(self, size: Size) -> None:
+        """Change it, and let everybody know."""
+
+
+class Writers:
+    """The clients that have said hello, the lease, and the size policy."""
+
+    def __init__(self, pair: Pair, screen: Screen | None, policy: str) -> None:
+        self._pair = pair
+        self._lease = Lease(_key_of(pair))
+        self._screen = screen
+        self._sizes = SizePolicy(policy)
+        self._clients: list[Client] = []
+        self._asked: dict[bytes, int] = {}  #: key -> the request that waits for the lease
+
+    @property
+    def holder(self) -> str:
+        """The name of the only one who may write; empty when everybody may."""
+        if not self._lease.holder:
+            return ""
+        name = next((c.name for c in self._clients if c.key == self._lease.holder), "")
+        return name or "another client"
+
+    def allows(self, client: Client) -> bool:
+        """Return whether ``client`` may write now."""
+        full = client.role == "full" and not client.robbed
+        return full and self._lease.allows(client.key)
+
+    def enter(self, client: Client, size: Size) -> None:
+        """A client has come, with a terminal of this size if that is usable."""
+        self._clients.append(client)
+        if size.usable:
+            self.resized(client, size)
+
+    def leave(self, client: Client) -> None:
+        """A client has gone: its lease and its wish for a size go with it."""
+        if client in self._clients:
+            self._clients.remove(client)
+            self._sizes.leave(client.key)
+            self._free(client.key)
+            self._apply_policy()
+
+    async def wait_for_holder(self) -> None:
+        """Free a lease whose holder did not come back after a restart; then return."""
+        holder = self._lease.holder
+        if holder:
+            await trio.sleep(GRACE_SECONDS)
+            if all(client.key != holder for client in self._clients):
+                self._free(holder)
+
+    # The lease
+
+    def request(self, client: Client, number: int, mode: str) -> None:
+        """Do what a lease message asks, and answer it; raises Denied or Refused."""
+        if client.role != "full":
+            raise Denied("a viewer may only look")
+        if mode == "take":
+            self._take(client)
+        elif mode == "steal":
+            self._steal(client)
+        elif mode == "free":
+            self._free(client.key)
+        elif mode != "wait":
+            raise Refused("bad_request", f"{mode!r:.40} is none of take, wait, steal, free")
+        elif self._lease.wait(client.key):
+            self._won(client)
+        else:
+            self._asked[client.key] = number
+            return
+        client.tell(say.Done(id=number))
+
+    def _take(self, client: Client) -> None:
+        if not self._lease.allows(client.key):
+            raise Refused("leased", f"{self.holder} is the only one who may write")
+        self._lease.take(client.key)
+        self._won(client)
+
+    def _steal(self, client: Client) -> None:
+        loser = self._lease.steal(client.key)
+        for other in self._clients:
+            other.robbed |= bool(loser) and other.key == loser
+        self._asked.pop(client.key, None)
+        self._won(client)
+
+    def _won(self, client: Client) -> None:
+        client.robbed = False
+        self._changed()
+
+    def _free(self, key: bytes) -> None:
+        before = self._lease.holder
+        following = self._lease.free(key)
+        self._asked.pop(key, None)
+        if self._lease.holder != before:
+            self._grant(following)
+            self._changed()
+
+    def _grant(self, key: bytes) -> None:
+        """Answer the one who has waited for it."""
+        number = self._asked.pop(key, 0)
+        for client in self._clients:
+            if number and client.key == key:
+                client.robbed = False
+                client.tell(say.Done(id=number))
+
+    def _changed(self) -> None:
+        """Note whose it is for a successor, and tell everybody."""
+        holder = self._lease.holder.rjust(2 * _HALF, b"\0")
+        self._pair.store(*(int.from_bytes(part, "big") for part in _halves(holder)))
+        for client in self._clients:
+            client.tell(say.Writer(name=self.holder, you=self.allows(client)))
+        self._apply_policy()
+
+    # Sizes
+
+    def resized(self, client: Client, size: Size) -> None:
+        """A client's own terminal has this size now. Raises Refused for a size that is none."""
+        if not size.usable:
+            raise Refused("bad_request", f"a terminal of {size} is none")
+        self._sizes.wish(client.key, size)
+        self._apply_policy()
+
+    def typed(self, client: Client) -> None:
+        """A client has typed."""
+        if self._sizes.touch(client.key):
+            self._apply_policy()
+
+    def resize(self, size: Size) -> None:
+        """Set the size, whatever the policy; it holds until the policy is applied again.
+
+        Raises Refused.
+        """
+        if self._screen is None:
+            raise Refused("no_terminal", "this container has no terminal")
+        if not size.usable:
+            raise Refused("bad_request", f"a terminal of {size} is none")
+        self._screen.resize(size)
+
+    def _apply_policy(self) -> None:
+        if self._screen is not None:
+            current = self._screen.size
+            wanted = self._sizes.choose(current, self._counting())
+            if wanted != current:
+                self._screen.resize(wanted)
+
+    def _counting(self) -> set[bytes]:
+        return {client.key for client in self._clients if self.allows(client)}
+
+
+def _halves(key: bytes) -> tuple[bytes, bytes]:
+    return key[:_HALF], key[_HALF:]
+
+
+def _key_of(pair: Pair) -> bytes:
+    high, low = pair.read()
+    return high.to_bytes(_HALF, "big") + low.to_bytes(_HALF, "big") if high or low else b""

@@ -1,0 +1,82 @@
+"""A terminal's size: how it is written, and whose wins when several people look at one."""
+
+import re
+from collections.abc import Collection
+from typing import NamedTuple
+
+from attachd.errors import UsageError
+
+#: tmux's limit (window.h, WINDOW_MAXIMUM); the kernel's is 65535 (tty_ioctl(4), struct winsize).
+MAX_SIDE = 10_000
+
+#: ``latest``: of the client that last typed, resized or came. ``smallest`` and ``largest``: each
+#: side by itself, over all clients (tmux, window-size). ``manual``: only what is asked for.
+POLICIES = ("latest", "smallest", "largest", "manual")
+DEFAULT_POLICY = "latest"
+
+
+class Size(NamedTuple):
+    """Character cells."""
+
+    columns: int
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{self.columns}x{self.rows}"
+
+    @property
+    def usable(self) -> bool:
+        """False for a side of 0, which means "unknown" in struct winsize, and for absurd ones."""
+        return 1 <= self.columns <= MAX_SIDE and 1 <= self.rows <= MAX_SIDE
+
+
+#: Without any wish: what the VT100 had, and what programs assume that get 0x0.
+DEFAULT_SIZE = Size(80, 24)
+
+
+def parse_size(text: str) -> Size:
+    """Return the size in ``COLSxROWS``; raises UsageError."""
+    match = re.fullmatch(r"([0-9]{1,5})[xX]([0-9]{1,5})", text)
+    size = Size(*map(int, match.groups())) if match else Size(0, 0)
+    if not size.usable:
+        raise UsageError(
+            f"{text!r:.40} is not a size: write COLSxROWS, like 80x24, each from 1 to {MAX_SIDE}"
+        )
+    return size
+
+
+class SizePolicy:
+    """The clients' wishes, in the order in which they last did something."""
+
+    def __init__(self, policy: str) -> None:
+        self.policy = policy
+        self._wishes: dict[bytes, Size] = {}  #: by a client's key
+
+    def wish(self, who: bytes, size: Size) -> None:
+        """Note that ``who`` has a terminal of this size, and did something just now."""
+        self._wishes.pop(who, None)
+        self._wishes[who] = size
+
+    def touch(self, who: bytes) -> bool:
+        """Note that ``who`` typed; return whether that may change the size."""
+        if who not in self._wishes or next(reversed(self._wishes)) == who:
+            return False
+        self.wish(who, self._wishes[who])
+        return self.policy == "latest"
+
+    def leave(self, who: bytes) -> None:
+        """Forget ``who``."""
+        self._wishes.pop(who, None)
+
+    def choose(self, current: Size, counting: Collection[bytes]) -> Size:
+        """Return the size that the policy wants of those who count.
+
+        ``current`` when none of them has a wish.
+        """
+        sizes = [size for who, size in self._wishes.items() if who in counting]
+        if not sizes or self.policy == "manual":
+            return current
+        if self.policy == "latest":
+            return sizes[-1]
+        best = min if self.policy == "smallest" else max
+        return Size(best(s.columns for s in sizes), best(s.rows for s in sizes))
