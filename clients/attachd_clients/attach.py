@@ -135,6 +135,7 @@ async def _attach_person(wish: argparse.Namespace, place: Place, keys: bytes) ->
     if not isinstance(outcome, interactive.Left):
         return shell_code(outcome)
     if outcome.number != signal.SIGHUP:
+        print(file=sys.stderr)  # the cursor may be anywhere in the program's line
         remark(f"detached from {place.id}; come back with: {_again(place)}")
         if pending:
             remark(f"{pending} bytes that were typed may not have reached it")

@@ -95,10 +95,7 @@ class Terminal:
                 raise Gone from None
 
     def give_back(self) -> None:
-        """Undo what the program has set, restore the settings; what fails is left.
-
-        A new line, so that whatever is printed next does not stand behind a prompt.
-        """
+        """Undo what the program has set, restore the settings; what fails is left."""
         self._write_now(self.modes.undo() + RESTORE_TITLE)
         with contextlib.suppress(termios.error):
             termios.tcsetattr(0, termios.TCSANOW, self._saved)
