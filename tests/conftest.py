@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from harness import Shop
 from hypothesis import HealthCheck, settings
+from panes import Panes
 
 _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
@@ -30,5 +31,15 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     if os.geteuid() != 0 or shutil.which("runc") is None:
         pytest.skip("needs root and a real runc")
     made = Shop(tmp_path / "root", tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def panes(shop: Shop) -> Iterator[Panes]:
+    """Real terminals: a tmux of this test alone."""
+    if shutil.which("tmux") is None:
+        pytest.skip("needs tmux")
+    made = Panes(shop)
     yield made
     made.close()

@@ -35,15 +35,3 @@ def test_spec_writes_a_bundle_that_can_be_edited_and_run(shop) -> None:
     assert done.stdout == b"edited\n"
     assert again.returncode == 125
     assert json.loads((bundle / "config.json").read_text())["process"]["args"][0] == "sh"
-
-
-def test_a_bundle_that_wants_a_terminal_is_refused(shop) -> None:
-    """With a clear line, before anything is made."""
-    bundle = shop.bundle("sh")
-    shop.patch(bundle, lambda spec: spec["process"].update(terminal=True))
-    box = shop.name()
-    done = shop.call("attachd", "run", "--bundle", bundle, box, check=False)
-
-    assert done.returncode == 125
-    assert b"terminal" in done.stderr
-    assert not shop.path(box).exists()
