@@ -63,8 +63,9 @@ class Past:
         """Bring the modes up to ``end``, from where on the ring will have the output."""
         while self._at < end:
             self._scan(min(end, self._at + SCAN_BYTES))
-        modes = self._modes.replay()
-        if modes != self._kept[1]:
+        modes, (kept_at, kept) = self._modes.replay(), self._kept
+        known = kept_at >= end or (self._at == end and modes == kept)
+        if not known:
             self._write(self._at, modes)
 
     def _scan(self, end: int) -> None:

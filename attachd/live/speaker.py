@@ -46,8 +46,13 @@ class Speaker:
         self._told: set[int] = set()
         self._change_told = 0  #: the number of the terminal's last change of size that was told
         self._sent = self._gaps = self._missed = 0
+        self._sending = False
         self.exit_told = False
-        self.cut = False  #: a frame may have been cut: nothing can follow it
+
+    @property
+    def cut(self) -> bool:
+        """True when a frame may have been cut: nothing can follow it."""
+        return self._sending or bool(self._rest)
 
     @property
     def unread(self) -> int:
@@ -98,23 +103,26 @@ class Speaker:
         """
         while True:
             batch = self._rest + self._next_batch()
-            self._rest = b""
             if batch:
-                self.cut = True
+                self._rest, self._sending = b"", True
                 await self._stream.send_all(batch)
-                self.cut = False
+                self._sending = False
             elif self._session.state is State.CLOSED:
                 return
             else:
                 self._idle = True
-                await self._bell.wait()
-                self._idle = False
+                try:
+                    await self._bell.wait()
+                finally:
+                    self._idle = False
 
     def _speak_at_once(self) -> None:
         """Write small news without a detour through the task, if it has nothing to do.
 
         Saves the echo of a key some 100 µs (`scripts/bench`).
         """
+        if self._session.state is State.ERROR:
+            return  # it misspoke, and is about to be let go
         if self._idle and not self._rest and self._is_small():
             self._rest = self._write(self._next_batch())
             if not self._rest and self._session.state is not State.CLOSED:

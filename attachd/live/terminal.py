@@ -62,7 +62,8 @@ class Terminal:
             try:
                 self._step()
                 silent = 0
-                await trio.lowlevel.wait_readable(self.fd)
+                if self._held == 0:
+                    await trio.lowlevel.wait_readable(self.fd)
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self.fd)
             except OSError as error:

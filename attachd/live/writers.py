@@ -79,8 +79,9 @@ class Writers:
         """A client has gone: its lease and its wish for a size go with it."""
         if client in self._clients:
             self._clients.remove(client)
-            self._sizes.leave(client.key)
-            self._free(client.key)
+            if all(other.key != client.key for other in self._clients):
+                self._sizes.leave(client.key)
+                self._free(client.key)
             self._apply_policy()
 
     async def wait_for_holder(self) -> None:
@@ -105,10 +106,7 @@ class Writers:
             self._free(client.key)
         elif mode != "wait":
             raise Refused("bad_request", f"{mode!r:.40} is none of take, wait, steal, free")
-        elif self._lease.wait(client.key):
-            self._won(client)
-        else:
-            self._asked[client.key] = number
+        elif not self._wait(client, number):
             return
         client.tell(say.Done(id=number))
 
@@ -122,28 +120,42 @@ class Writers:
         loser = self._lease.steal(client.key)
         for other in self._clients:
             other.robbed |= bool(loser) and other.key == loser
-        self._asked.pop(client.key, None)
         self._won(client)
+
+    def _wait(self, client: Client, number: int) -> bool:
+        """Return whether it is this client's turn; otherwise the answer comes when it is."""
+        self._give_up(client.key)
+        if not self._lease.wait(client.key):
+            self._asked[client.key] = number
+            return False
+        self._won(client)
+        return True
 
     def _won(self, client: Client) -> None:
         client.robbed = False
+        self._answer(client.key)
         self._changed()
+
+    def _answer(self, key: bytes, refusal: str = "") -> None:
+        """Answer the request of ``key`` that waits, if there is one."""
+        number = self._asked.pop(key, 0)
+        refused = say.Error(id=number, code="leased", text=refusal)
+        for client in self._clients:
+            if number and client.key == key:
+                client.tell(refused if refusal else say.Done(id=number))
+
+    def _give_up(self, key: bytes) -> None:
+        self._answer(key, "you no longer wait for that")
 
     def _free(self, key: bytes) -> None:
         before = self._lease.holder
         following = self._lease.free(key)
-        self._asked.pop(key, None)
+        self._give_up(key)
         if self._lease.holder != before:
-            self._grant(following)
+            for client in self._clients:
+                client.robbed &= client.key != following
+            self._answer(following)
             self._changed()
-
-    def _grant(self, key: bytes) -> None:
-        """Answer the one who has waited for it."""
-        number = self._asked.pop(key, 0)
-        for client in self._clients:
-            if number and client.key == key:
-                client.robbed = False
-                client.tell(say.Done(id=number))
 
     def _changed(self) -> None:
         """Note whose it is for a successor, and tell everybody."""

@@ -22,15 +22,21 @@ class LineRules(NamedTuple):
     erase: bytes  #: VERASE
 
 
+#: Stands for a byte of the open line that is known to be no special one: 0 never is.
+_SOME_BYTE = b"\0"
+
+
 class LineGauge:
     """The bytes typed since the last newline.
 
     Nearly always there are few of them; then the terminal's rules do not matter, and nobody
-    has to ask for them at each key.
+    has to ask for them at each key. VWERASE and VLNEXT are not followed: they only make a line
+    shorter than it seems.
     """
 
     def __init__(self) -> None:
         self._typed = b""
+        self._told = False
 
     def feed(self, data: bytes, ask: Callable[[], LineRules]) -> int | None:
         """Take what is typed; return where in ``data`` a line first grows too long, or None.
@@ -38,28 +44,35 @@ class LineGauge:
         Each line is told once: with the byte that is the first to be thrown away.
         """
         known, typed = len(self._typed), self._typed + data
-        if len(typed) <= MAX_LINE:
+        if len(typed) <= MAX_LINE and not self._told:
             self._typed = typed[typed.rfind(b"\n") + 1 :]
             return None
         rules = ask()
-        lost, self._typed = _judge(typed, known, rules) if rules.canonical else (None, b"")
+        if not rules.canonical:
+            self._typed, self._told = b"", False
+            return None
+        lost = self._judge(typed, rules)
         return None if lost is None else lost - known
 
+    def _judge(self, typed: bytes, rules: LineRules) -> int | None:
+        """Follow the kernel through ``typed``; return where a line first lost a byte."""
+        special = re.compile(b"[" + re.escape(rules.ends + rules.drops + rules.erase) + b"]")
+        length, at, lost = 0, 0, None
+        for match in [*special.finditer(typed), None]:
+            stop = match.start() if match else len(typed)
+            full = at + MAX_LINE - length
+            if full < stop and not self._told:
+                self._told = True
+                lost = full if lost is None else lost
+            length = min(MAX_LINE, length + stop - at)
+            if match:
+                length, at = self._after(match[0], length, rules), match.end()
+        self._typed = _SOME_BYTE * length
+        return lost
 
-def _judge(typed: bytes, known: int, rules: LineRules) -> tuple[int | None, bytes]:
-    """Return where, from ``known`` on, a line's first byte is lost, and what is still open."""
-    special = re.compile(b"[" + re.escape(rules.ends + rules.drops + rules.erase) + b"]")
-    length, at, lost = 0, 0, None
-    begin = 0  # of the open line
-    for match in [*special.finditer(typed), None]:
-        stop = match.start() if match else len(typed)
-        full = at + MAX_LINE - length
-        if lost is None and known <= full < stop:
-            lost = full
-        length, at = length + stop - at, match.end() if match else stop
-        if match and match[0] == rules.erase:
-            length = max(0, length - 1)
-        elif match:
-            length, begin = 0, at
-    # Of a line that was told to be too long, no more than shows that it is.
-    return lost, typed[begin : begin + MAX_LINE + 1]
+    def _after(self, special: bytes, length: int, rules: LineRules) -> int:
+        """Return how long the line is after a special character."""
+        if special == rules.erase:
+            return max(0, length - 1)
+        self._told = False
+        return 0

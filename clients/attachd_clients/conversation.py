@@ -68,7 +68,7 @@ class Conversation:
     _outgoing: bytearray = attrs.field(factory=bytearray)
     _unacked: bytearray = attrs.field(factory=bytearray)
     _stdin_sent: int = 0
-    _eof_wanted: bool = False
+    _eof_at: int | None = None  #: where our bytes end; at a terminal the end counts beyond it
     _eof_sent: bool = False
     _ungranted: int = 0
     _last_id: int = 0
@@ -161,12 +161,12 @@ class Conversation:
 
     def write_eof(self) -> None:
         """Close the container's stdin after what was written."""
-        self._eof_wanted = True
+        self._eof_at = self.stdin_end
 
     @property
     def eof_wanted(self) -> bool:
         """True from ``write_eof`` on, until somebody else's lease has forbidden it."""
-        return self._eof_wanted
+        return self._eof_at is not None
 
     def set_size(self, size: Size) -> None:
         """Our own terminal has this size now."""
@@ -248,7 +248,7 @@ class Conversation:
             case say.Error(id=0):
                 self.refusal = message
                 self.stdin_closed |= message.code in ("stdin_closed", "denied")
-                self._eof_wanted &= message.code != "leased"
+                self._eof_at = None if message.code == "leased" else self._eof_at
             case say.Done() | say.Report() | say.Error() | say.Pong():
                 if isinstance(message, say.Error) and message.id == self._lease_id:
                     self._lease = ""
@@ -285,7 +285,7 @@ class Conversation:
         self.drops += 1
         del self._unacked[max(0, refused.offset - self.stdin_acked) :]
         self._stdin_sent = refused.offset
-        self._eof_wanted = False
+        self._eof_at = None
 
     def _acknowledge(self, ack: say.StdinAck) -> None:
         fresh = ack.offset - self.stdin_acked
@@ -310,7 +310,6 @@ class Conversation:
             data = bytes(self._unacked[begin : begin + size])
             self._say(say.Stdin(offset=self._stdin_sent, data=data))
             self._stdin_sent += len(data)
-        if self._eof_wanted and not self._eof_sent and self._stdin_sent >= self.stdin_end:
-            # At a terminal the end counts as bytes, which may have been taken before.
-            self._say(say.StdinEof(offset=self.stdin_end))
+        if self._eof_at is not None and not self._eof_sent and self._stdin_sent >= self._eof_at:
+            self._say(say.StdinEof(offset=self._eof_at))
             self._eof_sent = True
