@@ -128,7 +128,12 @@ async def _attach_person(wish: argparse.Namespace, place: Place, keys: bytes) ->
         with terminal:
             rebuilt = _rebuild(client) if since == "screen" else None
             there = interactive.Interactive(
-                client, terminal, DetachKeys(keys), typing=typing, rebuild=rebuilt
+                client,
+                terminal,
+                DetachKeys(keys),
+                typing=typing,
+                rebuild=rebuilt,
+                live_from=_live_from(wish, client),
             )
             outcome = await there.run()
         pending = client.pending
@@ -148,6 +153,13 @@ def _rebuild(client: Client) -> Rebuild:
         return Rebuild(0, sys.maxsize, Size(*_LAST_SIZE), b"")
     size = Size(welcome.columns, welcome.rows)
     return Rebuild(welcome.offset, welcome.newest, size, welcome.modes)
+
+
+def _live_from(wish: argparse.Namespace, client: Client) -> int:
+    """Return where history ends; after ``attachd run`` we are the first to see anything."""
+    if wish.fd is not None:
+        return 0
+    return client.welcome.newest if client.welcome else sys.maxsize
 
 
 #: What an ended container's screen is rebuilt at: its sizes have gone with its shim.

@@ -14,6 +14,7 @@ from attachd.state.keys import HOLD_SECONDS, DetachKeys
 from attachd.state.sizes import Size
 from attachd.wire import messages as say
 from attachd_clients.aio import Client, unwrapped
+from attachd_clients.questions import Unasked
 from attachd_clients.rebuild import Rebuild
 from attachd_clients.terminal import SAVE_TITLE, Gone, Terminal
 
@@ -46,7 +47,9 @@ class Interactive:
     _keys: DetachKeys
     _typing: bool  #: what is typed goes to the program
     _rebuild: Rebuild | None = None
+    _live_from: int = 0  #: output before this offset was for somebody else's eyes
     _left: Left | None = None
+    _history: Unasked = attrs.field(factory=Unasked)
     _bell: trio.Event = attrs.field(factory=trio.Event)
 
     async def run(self) -> say.Record | Left:
@@ -83,8 +86,10 @@ class Interactive:
             case say.Output() if self._rebuild is not None:
                 self._rebuild.feed(event.data)
                 await self._paint_when_due()
+            case say.Output() if event.offset < self._live_from:
+                await self._terminal.show(self._history.feed(event.data))
             case say.Output():
-                await self._terminal.show(event.data)
+                await self._terminal.show(self._history.end() + event.data)
             case say.Resized() if self._rebuild is not None:
                 self._rebuild.resize(Size(event.columns, event.rows))
             case say.Gap():

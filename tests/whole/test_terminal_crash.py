@@ -126,7 +126,7 @@ def test_somebody_types_in_vi(shop, panes) -> None:
     for number in range(30):
         pane.enter(f"line {number}")
         if number % 5 == 2:
-            kill_server(shop, box)
+            wait_for(lambda: kill_server(shop, box))
     pane.wait(lambda rows: "line 29" in rows)
     pane.press("Escape")  # vi takes keys that follow at once for one of its sequences
     pane.wait(lambda rows: rows[-1].startswith("- "))

@@ -43,11 +43,13 @@ def test_vi(shop, panes, size) -> None:
     rows = size[1]
     other.wait(lambda seen: seen[rows - 2] == str(rows - 1))
     other.press("Escape")
+    other.wait(lambda seen: seen[-1].startswith("- "))
     other.type("dd")
     other.wait(lambda seen: seen[:6] == ["1", "2", "3", "4", "5", "7"])
     other.enter(":q!")
     other.wait_last(r"\$")
-    assert "attach" in other.screen[0] or any("attach" in row for row in other.screen)
+    assert other.modes["alternate_on"] == "0"
+    assert f"attach {box}" in other.history
 
 
 @pytest.mark.parametrize("size", [SAME, LARGER, SMALLER])
@@ -94,8 +96,8 @@ def test_a_shell_with_a_line_half_typed(shop, panes, size) -> None:
     before = leave(pane)
     other = come_back(panes, box, size)
     other.wait_last("/ # echo half-")
-    if size == SAME:
-        assert other.screen == before
+    lines = [row for row in before if row][1:]  # but for the command that started it
+    assert [row for row in other.screen if row][-3:] == lines[-3:]
     other.type("typed")
     other.press("Enter")
     other.wait_line("half-typed")
@@ -106,7 +108,7 @@ def test_a_full_screen_in_colours_is_the_same_to_the_cell(shop, panes) -> None:
     """Attributes, a full last column, wide characters, what stands below the cursor."""
     pane = panes.open()
     draw = (
-        r"printf '\\033[2J\\033[1;31mred\\033[0m\\033[5;10H\\033[48;5;22m  green  \\033[0m';"
+        r"printf '\\033[2J\\033[H\\033[1;31mred\\033[0m\\033[5;10H\\033[48;5;22m  green  \\033[0m';"
         r"printf '\\033[7;1H%080d' 7; printf '\\033[9;1Hwide: \\343\\203\\206 end';"
         r"printf '\\033[20;5Hbelow\\033[10;3H\\033[4munder'; cat"
     )
