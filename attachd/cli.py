@@ -160,7 +160,9 @@ def _config(wish: "argparse.Namespace", command: tuple[str, ...]) -> Config:
         raise UsageError(f"no size policy {wish.size_policy!r:.40}: {known} are known")
     sized = wish.size or wish.size_policy != DEFAULT_POLICY
     if sized and not (wish.tty or wish.bundle):
-        raise UsageError("--size and --size-policy are for a container with a terminal: add -t")
+        raise UsageError(
+            "--size and --size-policy are for a container with a terminal: add -t"
+        )
     if wish.detach_keys is not None:
         if not wish.tty:
             raise UsageError("--detach-keys leave a terminal: add -t")

@@ -9,7 +9,6 @@ import socket
 from typing import NamedTuple
 
 from attachd.errors import UsageError
-from attachd.keeper import files
 from attachd.keeper.config import LogSpec
 from attachd.state.header import MAX_LOGS, Header, header_bytes
 from attachd.state.ring import index_capacity

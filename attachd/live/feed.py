@@ -49,7 +49,9 @@ class Feed:
         self.ends: dict[int, int] = {}  #: stream -> newest offset when it ended
         self.record: dict[str, object] | None = None  #: the exit record, once it is on disk
         self.before_forget: Callable[[int], None] = lambda end: None  #: output before end goes
-        self.listeners: set[Callable[[], None]] = set()  #: called at each change; must not wait
+        self.listeners: set[Callable[[], None]] = (
+            set()
+        )  #: called at each change; must not wait
         self._bells: set[Bell] = set()
         self._libc = Libc()
         self._grain = min(PUNCH_GRAIN, header.ring_size)

@@ -44,7 +44,9 @@ class Speaker:
         self._credit = 0
         self._disconnects = False
         self._told: set[int] = set()
-        self._change_told = 0  #: the number of the terminal's last change of size that was told
+        self._change_told = (
+            0  #: the number of the terminal's last change of size that was told
+        )
         self._sent = self._gaps = self._missed = 0
         self._sending = False
         self.exit_told = False

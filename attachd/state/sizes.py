@@ -34,10 +34,14 @@ class Size(NamedTuple):
 DEFAULT_SIZE = Size(80, 24)
 
 
+#: No terminal, or an unknown size.
+NO_SIZE = Size(0, 0)
+
+
 def parse_size(text: str) -> Size:
     """Return the size in ``COLSxROWS``; raises UsageError."""
     match = re.fullmatch(r"([0-9]{1,5})[xX]([0-9]{1,5})", text)
-    size = Size(*map(int, match.groups())) if match else Size(0, 0)
+    size = Size(*map(int, match.groups())) if match else NO_SIZE
     if not size.usable:
         raise UsageError(
             f"{text!r:.40} is not a size: write COLSxROWS, like 80x24, each from 1 to {MAX_SIDE}"

@@ -50,7 +50,9 @@ class Timeline:
 
     def at(self, offset: int) -> Change:
         """Return the change in force at ``offset``; the oldest known one before that."""
-        return next((c for c in reversed(self._changes) if c.offset <= offset), self._changes[0])
+        return next(
+            (c for c in reversed(self._changes) if c.offset <= offset), self._changes[0]
+        )
 
     def after(self, number: int) -> Change | None:
         """Return the first change later than ``number``, or None."""

@@ -60,7 +60,9 @@ class Welcome:
     max_data: int
     columns: int = 0  #: the container's terminal when ``offset`` was read, 0 without one
     rows: int = 0
-    modes: bytes = b""  #: for since=screen: what brings a terminal into its state at ``offset``
+    modes: bytes = (
+        b""  #: for since=screen: what brings a terminal into its state at ``offset``
+    )
     writer: str = ""  #: who alone may write now; empty: everybody who is full
     may_write: bool = True  #: whether this client may write now
 

@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from attachd.errors import AttachdError, Refused
-from attachd.state.sizes import Size
+from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire import messages as say
 from attachd_clients.conversation import WINDOW, Answer, Conversation, Ended, Event
 from attachd_clients.history import recall
@@ -40,14 +40,15 @@ async def attach(
     flow: str = "gap",
     name: str = "",
     window: int = WINDOW,
-    size: Size = Size(0, 0),
+    size: Size = NO_SIZE,
     connection: trio.SocketStream | None = None,
 ) -> AsyncIterator["Client"]:
     """Attach to a container, running or ended; detach when the block is left.
 
     ``since`` is ``start``, ``live``, ``none``, ``screen``, ``tail:LINES`` or ``offset:BYTES``;
-    ``role`` is ``full`` or ``viewer``; ``size`` is that of a terminal of ours; ``connection`` may be one that was made before. Raises
-    NoSuchContainer, Ended when the server refuses, UsageError when there is nothing to read.
+    ``role`` is ``full`` or ``viewer``; ``size`` is that of a terminal of ours; ``connection``
+    may be one that was made before. Raises NoSuchContainer, Ended when the server refuses,
+    UsageError when there is nothing to read.
     """
     place = Place.find(container, root)
     conversation = Conversation(

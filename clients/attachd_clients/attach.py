@@ -14,15 +14,14 @@ import shlex
 import signal
 import socket
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
 from attachd.errors import UsageError
 from attachd.ground import state_root
 from attachd.state.keys import DetachKeys, parse_keys
-from attachd.state.sizes import Size
-from attachd.wire import messages as say
+from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire.origin import parse_origin
 from attachd_clients import choice, interactive, plain
 from attachd_clients.aio import Client, attach
@@ -30,9 +29,11 @@ from attachd_clients.arguments import end, parser
 from attachd_clients.configuration import DEFAULT_KEYS, detach_keys
 from attachd_clients.outcome import shell_code
 from attachd_clients.places import Place
-from attachd_clients.rebuild import Rebuild
 from attachd_clients.terminal import Terminal, is_terminal
 from attachd_clients.words import remark
+
+if TYPE_CHECKING:
+    from attachd_clients.rebuild import Rebuild
 
 #: We have left, the container goes on. Not used by shells, docker or timeout(1).
 LEFT = 123
@@ -105,7 +106,9 @@ def _has_terminal(place: Place) -> bool:
 def _keys(wish: argparse.Namespace) -> bytes:
     """Return the detach keys; after ``attachd run`` a broken default is no reason to fail."""
     if wish.sig_proxy:
-        raise UsageError("--sig-proxy is not for a terminal: there ctrl-C is a key like others")
+        raise UsageError(
+            "--sig-proxy is not for a terminal: there ctrl-C is a key like others"
+        )
     try:
         return detach_keys(wish.detach_keys)
     except UsageError as error:
@@ -122,7 +125,7 @@ async def _attach_person(wish: argparse.Namespace, place: Place, keys: bytes) ->
     since = wish.since or "screen"
     terminal = Terminal()
     typing = not (wish.read_only or wish.no_stdin)
-    size = terminal.size if typing else Size(0, 0)
+    size = terminal.size if typing else NO_SIZE
     async with _client(wish, since, size) as client:
         await _lease(wish, client)
         with terminal:
@@ -147,7 +150,9 @@ async def _attach_person(wish: argparse.Namespace, place: Place, keys: bytes) ->
     return 128 + outcome.number if outcome.number else LEFT
 
 
-def _rebuild(client: Client) -> Rebuild:
+def _rebuild(client: Client) -> "Rebuild":
+    from attachd_clients.rebuild import Rebuild  # its imports are a sixth of our start
+
     welcome = client.welcome
     if welcome is None:
         return Rebuild(0, sys.maxsize, Size(*_LAST_SIZE), b"")
@@ -171,7 +176,7 @@ _LAST_SIZE = (80, 24)
 
 async def _attach_plain(wish: argparse.Namespace, place: Place) -> int:
     stdin = not (wish.no_stdin or wish.read_only)
-    async with _client(wish, wish.since or "tail:10", Size(0, 0)) as client:
+    async with _client(wish, wish.since or "tail:10", NO_SIZE) as client:
         await _lease(wish, client)
         outcome = await plain.Plain(client, stdin=stdin, proxy=wish.sig_proxy).run()
     if not isinstance(outcome, plain.Left):

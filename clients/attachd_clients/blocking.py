@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from attachd.errors import AttachdError, Refused
-from attachd.state.sizes import Size
+from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire import messages as say
 from attachd_clients.conversation import WINDOW, Answer, Conversation, Ended, Event
 from attachd_clients.history import recall
@@ -40,7 +40,7 @@ def attach_blocking(
     flow: str = "gap",
     name: str = "",
     window: int = WINDOW,
-    size: Size = Size(0, 0),
+    size: Size = NO_SIZE,
 ) -> Iterator["BlockingClient"]:
     """Attach to a container, running or ended; detach when the block is left.
 

@@ -11,7 +11,7 @@ from collections import deque
 import attrs
 
 from attachd.errors import AttachdError
-from attachd.state.sizes import Size
+from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire import messages as say
 from attachd.wire.session import VERSION, Pause, Role, Session, State
 
@@ -46,7 +46,7 @@ class Conversation:
     flow: str = "gap"
     name: str = ""
     window: int = WINDOW
-    size: Size = Size(0, 0)  #: our own terminal, 0x0 without one
+    size: Size = NO_SIZE  #: our own terminal, 0x0 without one
 
     welcome: say.Welcome | None = None
     goodbye: say.Goodbye | None = None
@@ -310,6 +310,10 @@ class Conversation:
             data = bytes(self._unacked[begin : begin + size])
             self._say(say.Stdin(offset=self._stdin_sent, data=data))
             self._stdin_sent += len(data)
-        if self._eof_at is not None and not self._eof_sent and self._stdin_sent >= self._eof_at:
+        if (
+            self._eof_at is not None
+            and not self._eof_sent
+            and self._stdin_sent >= self._eof_at
+        ):
             self._say(say.StdinEof(offset=self._eof_at))
             self._eof_sent = True

@@ -6,6 +6,7 @@ for: while a program does not read, the screen, the size and the detach keys go 
 
 import signal
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -15,8 +16,10 @@ from attachd.state.sizes import Size
 from attachd.wire import messages as say
 from attachd_clients.aio import Client, unwrapped
 from attachd_clients.questions import Unasked
-from attachd_clients.rebuild import Rebuild
 from attachd_clients.terminal import SAVE_TITLE, Gone, Terminal
+
+if TYPE_CHECKING:
+    from attachd_clients.rebuild import Rebuild
 
 #: How much may be typed ahead of a program that does not read; then the keys wait, too.
 MAX_PENDING = 16 << 20
@@ -46,7 +49,7 @@ class Interactive:
     _terminal: Terminal
     _keys: DetachKeys
     _typing: bool  #: what is typed goes to the program
-    _rebuild: Rebuild | None = None
+    _rebuild: "Rebuild | None" = None
     _live_from: int = 0  #: output before this offset was for somebody else's eyes
     _left: Left | None = None
     _history: Unasked = attrs.field(factory=Unasked)

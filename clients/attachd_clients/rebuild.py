@@ -41,8 +41,9 @@ class Rebuild:
         self.modes.feed(data)
 
     def resize(self, size: Size) -> None:
-        """The program's terminal had this size from here on."""
+        """The program's terminal had this size from here on: it scrolls as a whole again."""
         self._emulator.resize(*size)
+        self.modes.feed(b"\x1b[r")
 
     def paint(self, size: Size) -> bytes:
         """Return what draws the screen on a fresh terminal of that size, modes and all."""

@@ -10,7 +10,7 @@ from types import TracebackType
 import trio
 
 from attachd.state.modes import Modes
-from attachd.state.sizes import Size
+from attachd.state.sizes import NO_SIZE, Size
 
 #: How long a terminal that takes nothing is waited for when it is given back.
 LAST_WRITE_SECONDS = 1.0
@@ -60,7 +60,7 @@ class Terminal:
         try:
             return Size(*os.get_terminal_size(1))
         except OSError:
-            return Size(0, 0)
+            return NO_SIZE
 
     def make_raw(self) -> None:
         """Every key is a byte from here on; again after SIGCONT, since a shell resets it."""

@@ -1,4 +1,4 @@
-"""Terminals, requirement 10: a server that is killed is a pause, for output, keys and the screen."""
+"""Terminals, requirement 10: a server that is killed is a pause, for output, keys, screen."""
 
 import hashlib
 import os
@@ -109,7 +109,7 @@ async def test_the_end_of_input_is_typed_once(shop) -> None:
             await client.send_eof()
             await trio.to_thread.run_sync(kill_server, shop, box)
             while not await answers(client) or client.reconnects < 2:
-                await trio.sleep(0)
+                await trio.lowlevel.checkpoint()
         wait = trio.to_thread.run_sync
         await wait(wait_for, lambda: b"first" in shop.output(box))
 

@@ -237,7 +237,8 @@ def test_a_megabyte_pasted_into_a_raw_program_arrives_whole(shop) -> None:
 async def test_a_paste_that_waits_blocks_nobody(shop) -> None:
     """While a program does not read: resize, detach, a ping and other clients go on."""
     box = shop.run(
-        "sh", "-c", "stty raw -echo; trap 'stty size' WINCH; echo ready; while :; do sleep 0.1; done",
+        "sh", "-c",
+        "stty raw -echo; trap 'stty size' WINCH; echo ready; while :; do sleep 0.1; done",
         options=("-t", "-i", "-d"),
     )  # fmt: skip
     root = str(shop.root)

@@ -1,5 +1,6 @@
 """Terminals, requirements 1 and 2: the size is right before the program starts, and whose wins."""
 
+import itertools
 import re
 from functools import partial
 
@@ -210,8 +211,11 @@ async def test_each_client_is_told_each_change_in_order_with_the_output(shop) ->
         where = {
             (e.columns, e.rows): i for i, e in enumerate(seen) if isinstance(e, say.Resized)
         }
-        text = [b"".join(e.data for e in seen[a:b] if isinstance(e, say.Output)) for a, b in (
-            (0, where[70, 20]), (where[70, 20], where[71, 23]), (where[71, 23], len(seen)))]  # fmt: skip
+        cuts = [0, where[70, 20], where[71, 23], len(seen)]
+        text = [
+            b"".join(e.data for e in seen[a:b] if isinstance(e, say.Output))
+            for a, b in itertools.pairwise(cuts)
+        ]
         assert b"24 80" in text[0]
         assert b"20 70" in text[1]
         assert b"23 71" in text[2]
