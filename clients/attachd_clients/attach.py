@@ -21,13 +21,14 @@ import trio
 from attachd.errors import UsageError
 from attachd.ground import state_root
 from attachd.state.keys import DetachKeys, parse_keys
+from attachd.state.modes import Modes
 from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire.origin import parse_origin
 from attachd_clients import choice, interactive, plain
 from attachd_clients.aio import Client, attach
 from attachd_clients.arguments import end, parser
 from attachd_clients.configuration import DEFAULT_KEYS, detach_keys
-from attachd_clients.outcome import shell_code
+from attachd_clients.outcome import sentence, shell_code
 from attachd_clients.places import Place
 from attachd_clients.terminal import Terminal, is_terminal
 from attachd_clients.words import remark
@@ -141,6 +142,8 @@ async def _attach_person(wish: argparse.Namespace, place: Place, keys: bytes) ->
             outcome = await there.run()
         pending = client.pending
     if not isinstance(outcome, interactive.Left):
+        if client.welcome is None:
+            remark(f"{place.id} had ended before: {sentence(outcome)}")
         return shell_code(outcome)
     if outcome.number != signal.SIGHUP:
         print(file=sys.stderr)  # the cursor may be anywhere in the program's line
@@ -176,9 +179,15 @@ _LAST_SIZE = (80, 24)
 
 async def _attach_plain(wish: argparse.Namespace, place: Place) -> int:
     stdin = not (wish.no_stdin or wish.read_only)
+    modes = Modes() if wish.terminal and os.isatty(1) else None
     async with _client(wish, wish.since or "tail:10", NO_SIZE) as client:
         await _lease(wish, client)
-        outcome = await plain.Plain(client, stdin=stdin, proxy=wish.sig_proxy).run()
+        copying = plain.Plain(client, stdin=stdin, proxy=wish.sig_proxy, modes=modes)
+        try:
+            outcome = await copying.run()
+        finally:
+            if modes is not None:
+                os.write(1, modes.undo())
     if not isinstance(outcome, plain.Left):
         return shell_code(outcome)
     again = _again(place, "--from", f"offset:{outcome.offset}")

@@ -112,8 +112,8 @@ class Interactive:
         if self._rebuild is None:
             return
         rebuilt, self._rebuild = self._rebuild, None
-        await self._terminal.write(rebuilt.paint(self._terminal.size))
         self._terminal.modes = rebuilt.modes
+        await self._terminal.write(rebuilt.paint(self._terminal.size))
         if not rebuilt.certain:
             self._bell.set()
 
@@ -186,6 +186,7 @@ class Interactive:
                 return
             if number == signal.SIGCONT:
                 self._terminal.make_raw()
+                self._bell.set()  # a shell has written on the screen
             if self._typing:
                 await self._client.set_size(self._terminal.size)
 

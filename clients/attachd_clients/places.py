@@ -32,6 +32,8 @@ class Place:
         plain = (
             "/" not in container and "\0" not in container and container not in ("", "..", ".")
         )
+        if plain:
+            _check_rights(place.path)
         if not plain or not os.path.isdir(place.path):
             raise NoSuchContainer(
                 f"no container {container!r:.160} under {place.root}: see 'attachctl ls'"
@@ -46,6 +48,8 @@ class Place:
             names = sorted(entry.name for entry in os.scandir(base) if entry.is_dir())
         except FileNotFoundError:
             return []
+        except PermissionError:
+            raise _no_rights(base) from None
         return [cls(base, name) for name in names]
 
     @property
@@ -102,3 +106,19 @@ class Place:
         except (OSError, ValueError):
             return None
         return value if isinstance(value, dict) else None
+
+
+def _check_rights(path: str) -> None:
+    """Raise UsageError when it cannot be known whether the directory is there, or be used."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except PermissionError:
+        raise _no_rights(path) from None
+    except OSError:
+        pass  # it is not there
+
+
+def _no_rights(path: str) -> UsageError:
+    return UsageError(
+        f"user {os.getuid()} may not look into {path}: containers belong to who made them, and root"
+    )

@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from attachd.errors import Refused
+from attachd.state.modes import Modes
 from attachd.wire import messages as say
 from attachd_clients.aio import Client, unwrapped
 
@@ -38,8 +39,11 @@ class Left:
 class Plain:
     """One attached client in front of our own standard descriptors."""
 
-    def __init__(self, client: Client, *, stdin: bool, proxy: bool) -> None:
+    def __init__(
+        self, client: Client, *, stdin: bool, proxy: bool, modes: Modes | None = None
+    ) -> None:
         self._client = client
+        self._modes = modes  #: what a program sets on the terminal that our stdout is
         self._stdin = stdin and _is_input(0)
         self._proxy = proxy
         self._shown = client.offset  #: everything before it was written in full
@@ -63,6 +67,8 @@ class Plain:
         async for event in self._client:
             if isinstance(event, say.Output):
                 self._shown = event.offset
+                if self._modes is not None:
+                    self._modes.feed(event.data)
                 await _write(_STREAM_FDS[event.stream], event.data, self._advance)
             elif isinstance(event, say.Gap):
                 missed = f"{event.end - event.start} bytes from offset {event.start}"

@@ -46,7 +46,12 @@ class Rebuild:
         self.modes.feed(b"\x1b[r")
 
     def paint(self, size: Size) -> bytes:
-        """Return what draws the screen on a fresh terminal of that size, modes and all."""
+        """Return what draws the screen on a fresh terminal of that size, modes and all.
+
+        One of unknown size is taken for as large as the program's.
+        """
+        if not size.usable:
+            size = Size(self._emulator.columns, self._emulator.rows)
         drawn = self._emulator.paint(*size)
         # The scroll region homes the cursor: its place comes last, but for what is unfinished.
         return drawn + self.modes.settle() + self._emulator.cursor(*size) + self.modes.pending

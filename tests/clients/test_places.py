@@ -145,3 +145,32 @@ def test_a_shim_that_is_gone_is_told_by_the_kind_of_error(tmp_path) -> None:
         place.connect()
 
     assert open_descriptors() == before
+
+
+# Rights
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("look", [lambda root: Place.find("web", root), Place.all])
+def test_who_may_not_look_is_told_so(tmp_path, look) -> None:
+    """Not that there is no such container, which nobody knows then."""
+    root = tmp_path / "root"
+    (root / "web").mkdir(parents=True)
+    root.chmod(0o700)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setuid(65534)
+            look(str(root))
+        except UsageError as error:
+            os.write(write, str(error).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(write)
+    told = os.read(read, 4096)
+    os.close(read)
+
+    assert b"user 65534 may not look into" in told

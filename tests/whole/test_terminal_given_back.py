@@ -164,3 +164,27 @@ def flags(pane) -> str:
         ["stty", "-F", pane.tty, "-a"], capture_output=True, timeout=60, check=True
     )
     return done.stdout.decode()
+
+
+def test_without_a_keyboard_it_is_given_back_too(shop, panes) -> None:
+    """Our stdin is no terminal, our stdout is."""
+    pane = panes.open()
+    box = shop.run("sh", "-c", r"printf '\033[?25l\033[?1000hset'; cat", options=("-t", "-d"))
+    pane.enter(f"attach --from start {box} </dev/null; echo code $?")
+    wait_for(lambda: pane.modes["mouse_any_flag"] == "1")
+    shop.ctl("kill", box)
+    pane.wait(lambda rows: any("code 137" in row for row in rows))
+    wait_for(lambda: pane.modes["mouse_any_flag"] == "0" and pane.modes["cursor_flag"] == "1")
+
+
+def test_a_terminal_that_says_no_size_is_taken_as_it_is(shop, panes) -> None:
+    """0x0 is unknown: the container keeps its size, and the screen is painted at that."""
+    box = shop.run("sh", "-c", "echo up; cat", options=("-t", "-i", "-d", "--size", "70x20"))
+    pane = panes.open()
+    pane.enter(f"stty cols 0 rows 0; attach {box}")
+    pane.wait_line("up")
+    pane.enter("hello")
+    pane.wait(lambda rows: rows.count("hello") >= 2)
+    pane.detach()
+    state = shop.path(box, "terminal.json")
+    assert not state.exists() or "70" in state.read_text()

@@ -189,4 +189,5 @@ def test_an_ended_container_shows_its_last_screen(shop, panes) -> None:
     pane.enter(f"attach {box}; echo code $?")
     pane.wait_line("bye")
     pane.wait_line("code 4")
+    assert "had ended before: exited with 4" in pane.history
     wait_for(lambda: pane.modes["cursor_flag"] == "1")
