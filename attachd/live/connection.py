@@ -13,7 +13,7 @@ from attachd.errors import AttachdError, Denied, ProtocolError, Refused, RemoteP
 from attachd.live.speaker import Speaker
 from attachd.live.stdin import WINDOW
 from attachd.state.intake import KEY_BYTES
-from attachd.state.sizes import Size
+from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire import messages as say
 from attachd.wire.frames import MAX_DATA, MAX_FRAME, encode_frame
 from attachd.wire.messages import encode
@@ -30,6 +30,9 @@ HELLO_SECONDS = 10.0
 LAST_WORD_SECONDS = 1.0
 
 READ_BYTES = 256 * 1024
+
+#: Enough for a user, a host and a terminal.
+MAX_NAME = 128
 
 #: Answers that a client has asked for and does not read; then it is a flood.
 MAX_UNREAD = 1024
@@ -56,6 +59,7 @@ class Connection:
         self._hello: say.Hello | None = None
         self.key = b""
         self.robbed = False
+        self._size = NO_SIZE
         self._refusing = False  #: stdin was refused, and the client may not have heard it
         self._wrote = False  #: this client has sent stdin
         self._pid, self._uid, _ = _peer(stream.socket)
@@ -67,8 +71,9 @@ class Connection:
 
     @property
     def name(self) -> str:
-        """For people."""
-        return self._hello.name if self._hello else ""
+        """For people, on whose terminals it is printed: no control character is in it."""
+        told = self._hello.name[:MAX_NAME] if self._hello else ""
+        return "".join(c if c.isprintable() else "?" for c in told)
 
     @property
     def role(self) -> str:
@@ -78,12 +83,11 @@ class Connection:
     @property
     def counters(self) -> dict[str, object]:
         """What ``status`` tells of this client."""
-        hello = self._hello
         return {
             "name": self.name,
             "role": self.role,
             "may_write": self._shim.writers.allows(self),
-            "size": f"{hello.columns}x{hello.rows}" if hello and hello.columns else None,
+            "size": str(self._size) if self._size.usable else None,
             "pid": self._pid,
             "uid": self._uid,
             **self._speaker.counters,
@@ -136,7 +140,8 @@ class Connection:
             raise _Over from None
         await self._stream.send_all(self._session.send(welcome))
         self._shim.stdin.subscribe(self.key, self._acknowledge)
-        self._shim.writers.enter(self, Size(message.columns, message.rows))
+        self._size = Size(message.columns, message.rows)
+        self._shim.writers.enter(self, self._size)
 
     async def _find_start(self, hello: say.Hello) -> tuple[int, bytes]:
         """Return the offset where this client starts, and for a screen its modes there."""
@@ -156,7 +161,7 @@ class Connection:
         shim, index = self._shim, self._feed.index
         self._hello = hello
         self.key = hello.key or secrets.token_bytes(KEY_BYTES)
-        size = shim.past.timeline.at(offset).size if shim.past else Size(0, 0)
+        size = shim.past.timeline.at(offset).size if shim.past else NO_SIZE
         self._speaker.begin(hello, offset)
         return say.Welcome(
             version=VERSION,
@@ -226,7 +231,8 @@ class Connection:
                 self._shim.stdin.offer_eof(self.key, message.offset)
             case say.Size():
                 self._need_full()
-                self._shim.writers.resized(self, Size(message.columns, message.rows))
+                self._size = Size(message.columns, message.rows)
+                self._shim.writers.resized(self, self._size)
             case say.Resize():
                 self._need_full()
                 self._shim.writers.resize(Size(message.columns, message.rows))

@@ -292,6 +292,7 @@ class Conversation:
         if fresh > 0:
             del self._unacked[:fresh]
             self.stdin_acked = ack.offset
+            self._stdin_sent = max(self._stdin_sent, ack.offset)  # a terminal's end counts, too
         self.stdin_closed |= ack.eof
 
     def _grant(self) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from attachd.errors import RemoteProtocolError
 from attachd.wire import messages as say
-from attachd.wire.frames import encode_frame
+from attachd.wire.frames import FrameDecoder, encode_frame
 from attachd.wire.origin import parse_origin
 from attachd.wire.session import VERSION, Pause, Role, Session, State
 
@@ -771,3 +771,31 @@ def test_messages_of_a_newer_server_are_skipped() -> None:
     talk.receive_data(encode_frame(b"\x81\xa4type\xa6parade"))
 
     assert joined(settle(talk, clerk)) == b"hello"
+
+
+# Terminals
+
+
+def test_an_end_that_counts_as_a_byte_is_acknowledged_and_not_sent_again() -> None:
+    """At a terminal the end is a key: the account goes one beyond what we have written."""
+    clerk = Clerk()
+    talk = attached(clerk)
+    talk.write(b"line\n")
+    talk.write_eof()
+    clerk.hear(talk.outgoing())
+    clerk.tell(say.StdinAck(offset=6, eof=True))
+    talk.receive_data(clerk.words())
+
+    assert (talk.stdin_acked, talk.stdin_pending, talk.stdin_closed) == (6, 0, True)
+
+    talk.stdin_closed = False  # as after a lost connection: the terminal itself is open
+    assert of(say.Stdin, messages_of(talk.outgoing())) == []
+
+
+def messages_of(data: bytes) -> list[say.Message]:
+    """Return what a client says."""
+    decoder, found = FrameDecoder(), []
+    decoder.feed(data)
+    while (payload := decoder.next_frame()) is not None:
+        found.append(say.decode(payload))
+    return found
