@@ -119,7 +119,8 @@ def _spec(wish: "argparse.Namespace", command: tuple[str, ...]) -> int:
 def _hand_over(program: str, words: list[str]) -> NoReturn:
     """Become one of the clients: they are programs of their own, built on the library."""
     module = f"attachd_clients.{program}"
-    os.execv(sys.executable, [sys.executable, "-m", module, *words])
+    # -P: a trio.py in the caller's directory is not ours.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *words])
 
 
 # argv to Config
@@ -193,7 +194,8 @@ def _config(wish: "argparse.Namespace", command: tuple[str, ...]) -> Config:
         create_timeout=_positive("--create-timeout", wish.create_timeout) or 0.0,
         start=wish.verb == "run",
         terminal=wish.tty,
-        size=parse_size(wish.size) if wish.size else _own_size(wish),
+        size=parse_size(wish.size) if wish.size else None,
+        own_size=_own_size(wish),
         size_policy=wish.size_policy,
     )
 
@@ -205,7 +207,7 @@ def _attaches(wish: "argparse.Namespace") -> bool:
 
 def _own_size(wish: "argparse.Namespace") -> Size | None:
     """Return the size of our terminal when the container's is to be seen in it."""
-    for fd in (1, 0, 2) if wish.tty and _attaches(wish) else ():
+    for fd in (1, 0, 2) if _attaches(wish) else ():
         try:
             size = Size(*os.get_terminal_size(fd))
         except OSError:

@@ -37,6 +37,7 @@ def create(config: Config, *, attach: bool = False) -> Newborn:
     check_id(config.id)
     config = config._replace(runtime=find_runtime(config.runtime))
     config = _heed_bundle(config) if config.bundle else config
+    config = config._replace(size=config.size or config.own_size)
     directory = claim(config.root, config.id)
     made: list[str] = []
     try:
@@ -58,7 +59,8 @@ def _heed_bundle(config: Config) -> Config:
         )
     if not terminal and (config.size or config.size_policy != DEFAULT_POLICY):
         raise UsageError("--size and --size-policy are for a container with a terminal")
-    return config._replace(terminal=terminal, size=config.size or bundle.console_size(spec))
+    size = config.size or config.own_size or bundle.console_size(spec)
+    return config._replace(terminal=terminal, size=size)
 
 
 def _prepare(config: Config, directory: int) -> tuple[keep.Shim, list[str]]:

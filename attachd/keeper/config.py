@@ -47,6 +47,7 @@ class Config(NamedTuple):
     create_timeout: float = 120.0
     terminal: bool = False
     size: Size | None = None
+    own_size: Size | None = None  #: of the terminal in which it will be seen at once
     size_policy: str = DEFAULT_POLICY
     start: bool = False
 

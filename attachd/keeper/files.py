@@ -46,9 +46,12 @@ def write_all(fd: int, data: bytes) -> None:
         rest = rest[os.write(fd, rest) :]
 
 
-def write_json(path: str, value: object, *, sync: bool = False) -> None:
+def write_json(
+    path: str, value: object, *, sync: bool = False, indent: int | None = 2
+) -> None:
     """``write_whole`` for a JSON value, readable by the owner alone."""
-    write_whole(path, json.dumps(value, indent=2).encode() + b"\n", mode=0o600, sync=sync)
+    text = json.dumps(value, indent=indent)
+    write_whole(path, text.encode() + b"\n", mode=0o600, sync=sync)
 
 
 def write_number(path: str, number: int) -> None:

@@ -60,6 +60,7 @@ class Connection:
         self.key = b""
         self.robbed = False
         self._size = NO_SIZE
+        self._scope = trio.CancelScope()
         self._refusing = False  #: stdin was refused, and the client may not have heard it
         self._wrote = False  #: this client has sent stdin
         self._pid, self._uid, _ = _peer(stream.socket)
@@ -119,6 +120,7 @@ class Connection:
 
     async def _converse(self) -> None:
         async with trio.open_nursery() as nursery:
+            self._scope = nursery.cancel_scope
             with trio.move_on_after(HELLO_SECONDS) as patience:
                 await self._greet()
             if patience.cancelled_caught:
@@ -141,7 +143,8 @@ class Connection:
         await self._stream.send_all(self._session.send(welcome))
         self._shim.stdin.subscribe(self.key, self._acknowledge)
         self._size = Size(message.columns, message.rows)
-        self._shim.writers.enter(self, self._size)
+        resumed = bool(message.stream_id) and message.since.startswith("offset:")
+        self._shim.writers.enter(self, self._size, resumed=resumed)
 
     async def _find_start(self, hello: say.Hello) -> tuple[int, bytes]:
         """Return the offset where this client starts, and for a screen its modes there."""
@@ -213,13 +216,13 @@ class Connection:
         """Take what the client says. Ends by _Over when it leaves."""
         while True:
             message = await self._next_message()
-            if self._speaker.unread > MAX_UNREAD:
-                raise RemoteProtocolError("too many answers are waiting to be read")
             try:
                 self._obey(message, nursery)
             except (Denied, Refused) as error:
                 number = getattr(message, "id", 0)
                 self.tell(say.Error(id=number, code=error.code, text=say.plain(str(error))))
+            if self._session.has_more:
+                await trio.lowlevel.checkpoint()  # others are to be heard, too
 
     def _obey(self, message: say.Message, nursery: trio.Nursery) -> None:
         match message:
@@ -272,13 +275,22 @@ class Connection:
         self._refusing = not self._shim.writers.allows(self)
         if not self._refusing:
             self._wrote = True
-            self._shim.stdin.offer(self.key, message.offset, message.data)
+            try:
+                self._shim.stdin.offer(self.key, message.offset, message.data)
+            except Refused as error:
+                if error.code != "stdin_full":
+                    raise
+                self._refuse(accepted, error)
             self._shim.writers.typed(self)
-        elif self._hello and "lease" in self._hello.features:
-            text = say.plain(self._leased())
-            self.tell(say.StdinRefused(offset=accepted, code="leased", text=text))
         else:
-            raise Denied(self._leased())
+            self._refuse(accepted, Refused("leased", self._leased()))
+
+    def _refuse(self, accepted: int, why: Refused) -> None:
+        """Say that stdin was not taken from ``accepted`` on; an old client just gets an error."""
+        self._refusing = True
+        if self._hello is None or "lease" not in self._hello.features:
+            raise Denied(str(why))
+        self.tell(say.StdinRefused(offset=accepted, code=why.code, text=say.plain(str(why))))
 
     def _need_full(self) -> None:
         if self.role != "full":
@@ -306,8 +318,10 @@ class Connection:
         self.tell(say.StdinAck(offset=offset, eof=eof))
 
     def tell(self, message: say.Message) -> None:
-        """Queue a message for this client."""
+        """Queue a message for this client; one that never reads is let go."""
         self._speaker.tell(message)
+        if self._speaker.unread > MAX_UNREAD:
+            self._scope.cancel()
 
     # The end
 

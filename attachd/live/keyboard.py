@@ -60,8 +60,7 @@ class Keyboard(Stdin):
     def end(self) -> None:
         """Take nothing more: the container has ended."""
         self._header.stdin_eof = 1
-        self._queue.clear()
-        self._queued_bytes = 0
+        self._forget_queue()
         self._bell.ring()
         self._tell_eof()
 
@@ -81,7 +80,7 @@ class Keyboard(Stdin):
         if end - start <= KEY_BYTES:
             self._terminal.catch_echo()
         data = os.pread(self._intake_fd, end - start, start)
-        at = self._gauge.feed(data, self._terminal.line_rules)
+        at = self._gauge.feed(data, self._terminal.line_rules())
         if at is not None:
             self._tell(self._writer_of(start + at), _TOO_LONG)
 

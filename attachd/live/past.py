@@ -1,10 +1,10 @@
 """A terminal's past: what somebody needs who comes back and wants to see the screen as it is.
 
 The screen is rebuilt by the client from the last output, which is in the ring. What the ring
-does not tell any more is here: the modes that were set before, and the size at each byte. On
-the way of the output nothing is done for it until the ring is full; then what is about to be
-forgotten is scanned for modes, a quarter of a megabyte at a time. All of it outlives the server
-in ``terminal.json``, written before the ring forgets.
+does not tell any more is here: the modes that were set before, and the size at each byte. The
+modes are a cursor of their own, half a ring behind: nothing is done for them while output fits
+into the ring, and later a task of its own scans what is about to be forgotten. All of it
+outlives the server in ``terminal.json``, written before the ring forgets.
 """
 
 import base64
@@ -24,8 +24,11 @@ from attachd.state.timeline import Change, Timeline
 #: large screen in colours takes 20 to 60 KiB; a client reads this much in a third of a second.
 SCREEN_BYTES = 256 * 1024
 
-#: Scanned at once on behalf of a client that asks; other tasks run in between.
-SCAN_BYTES = 256 * 1024
+#: Scanned at once; other tasks run in between. The worst output known takes 10 ms for it.
+SCAN_BYTES = 16 * 1024
+
+#: The name of our low water among the logs', which are numbered from 0.
+_LOW_WATER = -1
 
 
 class Past:
@@ -41,6 +44,24 @@ class Past:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             self._adopt(files.read_json(self._path))
         feed.before_forget = self._before_forget
+        feed.low_waters[_LOW_WATER] = self._at
+        self._bell = feed.subscribe()
+
+    async def run(self) -> None:
+        """Scan what the ring is about to forget. Ends when cancelled."""
+        while True:
+            if self.keep_up():
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._bell.wait()
+
+    def keep_up(self) -> bool:
+        """Scan a little of the older half of the ring; return False when that is done."""
+        end = self._feed.index.middle
+        if self._at >= end:
+            return False
+        self._scan(min(end, self._at + SCAN_BYTES))
+        return True
 
     def resized(self, size: Size) -> None:
         """Note that the size changes now; on the disk before anybody is told."""
@@ -60,9 +81,7 @@ class Past:
             await trio.lowlevel.checkpoint()
 
     def _before_forget(self, end: int) -> None:
-        """Bring the modes up to ``end``, from where on the ring will have the output."""
-        while self._at < end:
-            self._scan(min(end, self._at + SCAN_BYTES))
+        """Write down the modes at or after ``end``: the low water has kept what came later."""
         modes, (kept_at, kept) = self._modes.replay(), self._kept
         known = kept_at >= end or (self._at == end and modes == kept)
         if not known:
@@ -70,7 +89,8 @@ class Past:
 
     def _scan(self, end: int) -> None:
         self._modes.feed(self._feed.read(self._at, end))
-        self._at = end
+        self._at = self._feed.low_waters[_LOW_WATER] = end
+        self._feed.room_bell.ring()
 
     def _adopt(self, record: dict[str, object]) -> None:
         """Go on where a server before us has left; the modes were the same up to the oldest."""
@@ -93,7 +113,7 @@ class Past:
             "sizes": [[c.number, c.offset, c.time, *c.size] for c in self.timeline.changes],
         }
         with contextlib.suppress(OSError):  # the directory was removed: nobody will ask
-            files.write_json(self._path, record)
+            files.write_json(self._path, record, indent=None)
         self._kept = (at, modes)
 
 

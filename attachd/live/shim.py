@@ -48,7 +48,13 @@ class Shim:
             past = Past(self.feed, self._directory, settings.size)
             self._screen = Screen(self.feed, terminal, past)
         self.stdin = self._make_stdin()
-        self.writers = Writers(header.lease, self._screen, settings.size_policy)
+        self.writers = Writers(
+            header.lease,
+            header.latest,
+            self._screen,
+            settings.size_policy,
+            again=header.restarts > 0,
+        )
         self.container = Container(header, self._directory, settings, table.news)
         self._logs = [
             LogFile(number, self.feed, fd, spec.format, spec.start, header.log(number))
@@ -67,7 +73,9 @@ class Shim:
             nursery.start_soon(self.container.hear_news)
             nursery.start_soon(self.container.watch_keeper)
             nursery.start_soon(self.container.enforce_timeout)
-            nursery.start_soon(self.writers.wait_for_holder)
+            nursery.start_soon(self.writers.gather)
+            if self._screen is not None:
+                nursery.start_soon(self._screen.run)
             await self._follow()
             await self._linger()
             nursery.cancel_scope.cancel()
@@ -95,6 +103,7 @@ class Shim:
 
     def _start_pumps(self, pumps: trio.Nursery) -> None:
         if self._screen is not None:
+            pumps.start_soon(self._screen.past.run)
             self.feed.end_stream(STDERR)  # a terminal has one stream
             pumps.start_soon(self._screen.terminal.pump, self.container.wait_exit)
         else:

@@ -29,6 +29,9 @@ WINDOW = 512 * 1024
 #: A limit on the queue as a whole, against writers that come, send and go.
 QUEUE_BYTES = 16 << 20
 
+#: Small messages of one writer are kept as one, up to here.
+ENTRY_BYTES = 64 * 1024
+
 PUNCH_GRAIN = 64 * 1024
 
 #: Called with (own offset delivered, eof) for each acknowledgement of one writer.
@@ -37,7 +40,7 @@ Listener = Callable[[int, bool], None]
 
 class _Queued(NamedTuple):
     key: bytes
-    data: bytes  #: empty: the end of stdin
+    data: bytearray  #: empty: the end of stdin
 
 
 class _Accepted(NamedTuple):
@@ -61,6 +64,7 @@ class Stdin:
         self._intake = Intake(header, self._size)
         self._queue: deque[_Queued] = deque()
         self._queued_bytes = 0
+        self._queued_of: dict[bytes, int] = {}
         self._unacked: deque[_Accepted] = deque()
         self._listeners: dict[bytes, Listener] = {}
         self._bell = Bell()
@@ -86,8 +90,7 @@ class Stdin:
     def accepted(self, key: bytes) -> int:
         """Return how many of this writer's own bytes need not be sent again."""
         writer = self._intake.find(key)
-        queued = sum(len(entry.data) for entry in self._queue if entry.key == key)
-        return (writer.own if writer else 0) + queued
+        return (writer.own if writer else 0) + self._queued_of.get(key, 0)
 
     def subscribe(self, key: bytes, listener: Listener) -> None:
         """Have a writer's acknowledgements told to ``listener``; tell what is known at once.
@@ -96,6 +99,7 @@ class Stdin:
         the container has all of them.
         """
         self._listeners[key] = listener
+        self._intake.hold(key)
         writer = self._intake.find(key)
         if writer is None:
             return
@@ -111,21 +115,25 @@ class Stdin:
         """
         if self._listeners.get(key) == listener:
             del self._listeners[key]
+            self._intake.release(key)
 
     def offer(self, key: bytes, offset: int, data: bytes) -> None:
         """Take a writer's bytes; what was offered before is skipped.
 
-        Raises Refused when stdin is closed, RemoteProtocolError for a hole before ``offset`` or
-        a queue that is full.
+        Raises Refused when stdin is closed, or when too much of all writers waits
+        (``stdin_full``); RemoteProtocolError for a hole before ``offset``, or when this writer
+        is too far ahead.
         """
         fresh = self._fresh(key, offset, data)
         if not fresh:
             return
         if self.state == "closed":
             raise Refused("stdin_closed", "the container's stdin is closed")
+        if self._queued_of.get(key, 0) + len(fresh) > WINDOW:
+            raise RemoteProtocolError(f"stdin is more than {WINDOW} bytes ahead")
         if self._queued_bytes + len(fresh) > QUEUE_BYTES:
-            raise RemoteProtocolError("too much stdin is waiting")
-        self._enqueue(_Queued(key, fresh))
+            raise Refused("stdin_full", "the container does not read, and too much waits")
+        self._enqueue(_Queued(key, bytearray(fresh)))
 
     def offer_eof(self, key: bytes, offset: int | None = None) -> None:
         """Close stdin after everything that was offered so far, whoever offered it.
@@ -135,7 +143,7 @@ class Stdin:
         if offset is not None and offset > self.accepted(key):
             raise RemoteProtocolError(f"the end of stdin at {offset}, with a hole before it")
         if self.state != "closed":
-            self._enqueue(_Queued(key, b""))
+            self._enqueue(_Queued(key, bytearray()))
 
     def end(self) -> None:
         """The container has ended: a pipe tells so by itself."""
@@ -165,8 +173,14 @@ class Stdin:
         return data[known - offset :]
 
     def _enqueue(self, entry: _Queued) -> None:
+        last = self._queue[-1] if self._queue else None
+        if last and entry.data and last.data and last.key == entry.key:
+            if len(last.data) + len(entry.data) <= ENTRY_BYTES:
+                last.data.extend(entry.data)
+                self._count(entry)
+                return  # it waits behind what waits already
         self._queue.append(entry)
-        self._queued_bytes += len(entry.data)
+        self._count(entry)
         self._accept()
         self._deliver_at_once()
 
@@ -182,12 +196,24 @@ class Stdin:
         """Move from the queue into the file while it has room; an entry is never split."""
         while self._queue and self._size - self._delivered < FILE_BYTES:
             entry = self._queue.popleft()
-            self._queued_bytes -= len(entry.data)
+            self._count(entry, -1)
             if entry.data:
                 self._append(entry)
             else:
                 self._header.stdin_eof = 1
                 self._tell_eof()
+
+    def _count(self, entry: _Queued, sign: int = 1) -> None:
+        size = sign * len(entry.data)
+        self._queued_bytes += size
+        self._queued_of[entry.key] = self._queued_of.get(entry.key, 0) + size
+        if not self._queued_of[entry.key]:
+            del self._queued_of[entry.key]
+
+    def _forget_queue(self) -> None:
+        self._queue.clear()
+        self._queued_of.clear()
+        self._queued_bytes = 0
 
     def _append(self, entry: _Queued) -> None:
         self._intake.mark(entry.key, self._size)
@@ -250,8 +276,7 @@ class Stdin:
         """Close our end, and have the keeper close its own: then the container reads EOF."""
         os.close(self._fd)
         self._fd = -1
-        self._queue.clear()
-        self._queued_bytes = 0
+        self._forget_queue()
         self._header.stdin_closed = 1
         os.eventfd_write(self._orders, 1)
         self._tell_eof()

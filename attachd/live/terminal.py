@@ -11,6 +11,7 @@ import os
 import select
 import struct
 import termios
+import time
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -33,6 +34,9 @@ CLOSED_SECONDS = 0.05
 #: that draws it itself (`scripts/bench`, "key echo", without this: a fifth slower).
 ECHO_SECONDS = 0.0002
 
+#: Keys that follow each other faster than this come from no hand (autorepeat: 30 ms).
+ECHO_PAUSE = 0.005
+
 #: After the container's end EIO has been seen before the last 4 KiB, which the kernel was still
 #: moving: only this many in a row, with pauses, are the end.
 LAST_READS = 5
@@ -47,6 +51,7 @@ class Terminal:
         self._feed = feed
         self._inner_read = inner_read
         self._inner_write = inner_write
+        self._next_echo = 0.0
         self._held = self._count_held()  #: bytes in the inner pipe, which wait for room
 
     async def pump(self, wait_exit: Callable[[], Awaitable[None]]) -> None:
@@ -76,7 +81,12 @@ class Terminal:
         """Wait a moment for what a key brings forth, and move it.
 
         Nearly every key is echoed at once, and two ways through the loop take longer than that.
+        Whoever types faster than a person waits for the loop: nobody else is kept waiting.
         """
+        now = time.monotonic()
+        if now < self._next_echo:
+            return
+        self._next_echo = now + ECHO_PAUSE
         ready, _, _ = select.select([self.fd], [], [], ECHO_SECONDS)
         if ready and self._feed.room():
             with contextlib.suppress(OSError):  # the pump will see that, too

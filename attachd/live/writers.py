@@ -13,6 +13,9 @@ from attachd.wire import messages as say
 #: The holder of the lease is back at once after the server was restarted, or has gone, too.
 GRACE_SECONDS = 5.0
 
+#: Who comes back after a restart does so within moments; until then the size stays.
+RETURN_SECONDS = 1.0
+
 _HALF = 8  #: a key is two words
 
 
@@ -48,11 +51,14 @@ class Screen(Protocol):
 class Writers:
     """The clients that have said hello, the lease, and the size policy."""
 
-    def __init__(self, pair: Pair, screen: Screen | None, policy: str) -> None:
-        self._pair = pair
-        self._lease = Lease(_key_of(pair))
+    def __init__(
+        self, lease: Pair, latest: Pair, screen: Screen | None, policy: str, *, again: bool
+    ) -> None:
+        self._lease_pair, self._latest_pair = lease, latest
+        self._lease = Lease(_key_of(lease))
         self._screen = screen
-        self._sizes = SizePolicy(policy)
+        self._sizes = SizePolicy(policy, _key_of(latest))
+        self._gathering = again  #: a server before us has died: its clients are on their way
         self._clients: list[Client] = []
         self._asked: dict[bytes, int] = {}  #: key -> the request that waits for the lease
 
@@ -69,10 +75,14 @@ class Writers:
         full = client.role == "full" and not client.robbed
         return full and self._lease.allows(client.key)
 
-    def enter(self, client: Client, size: Size) -> None:
-        """A client has come, with a terminal of this size if that is usable."""
+    def enter(self, client: Client, size: Size, *, resumed: bool = False) -> None:
+        """A client has come, or was cut off, with a terminal of this size if that is usable."""
         self._clients.append(client)
-        if size.usable:
+        if size.usable and resumed:
+            self._sizes.resume(client.key, size)
+            if not self._gathering:
+                self._apply_policy()
+        elif size.usable:
             self.resized(client, size)
 
     def leave(self, client: Client) -> None:
@@ -84,11 +94,17 @@ class Writers:
                 self._free(client.key)
             self._apply_policy()
 
-    async def wait_for_holder(self) -> None:
-        """Free a lease whose holder did not come back after a restart; then return."""
+    async def gather(self) -> None:
+        """After a restart, wait for those who come back; then return.
+
+        The size is decided again, and a lease freed whose holder has not come.
+        """
         holder = self._lease.holder
+        await trio.sleep(RETURN_SECONDS)
+        self._gathering = False
+        self._apply_policy()
         if holder:
-            await trio.sleep(GRACE_SECONDS)
+            await trio.sleep(GRACE_SECONDS - RETURN_SECONDS)
             if all(client.key != holder for client in self._clients):
                 self._free(holder)
 
@@ -159,8 +175,7 @@ class Writers:
 
     def _changed(self) -> None:
         """Note whose it is for a successor, and tell everybody."""
-        holder = self._lease.holder.rjust(2 * _HALF, b"\0")
-        self._pair.store(*(int.from_bytes(part, "big") for part in _halves(holder)))
+        _store(self._lease_pair, self._lease.holder)
         for client in self._clients:
             client.tell(say.Writer(name=self.holder, you=self.allows(client)))
         self._apply_policy()
@@ -172,11 +187,13 @@ class Writers:
         if not size.usable:
             raise Refused("bad_request", f"a terminal of {size} is none")
         self._sizes.wish(client.key, size)
+        _store(self._latest_pair, client.key)
         self._apply_policy()
 
     def typed(self, client: Client) -> None:
         """A client has typed."""
         if self._sizes.touch(client.key):
+            _store(self._latest_pair, client.key)
             self._apply_policy()
 
     def resize(self, size: Size) -> None:
@@ -201,8 +218,9 @@ class Writers:
         return {client.key for client in self._clients if self.allows(client)}
 
 
-def _halves(key: bytes) -> tuple[bytes, bytes]:
-    return key[:_HALF], key[_HALF:]
+def _store(pair: Pair, key: bytes) -> None:
+    key = key.rjust(2 * _HALF, b"\0")
+    pair.store(int.from_bytes(key[:_HALF], "big"), int.from_bytes(key[_HALF:], "big"))
 
 
 def _key_of(pair: Pair) -> bytes:

@@ -6,7 +6,6 @@ of it: what is typed beyond is thrown away, with nothing but a bell for whoever 
 """
 
 import re
-from collections.abc import Callable
 from typing import NamedTuple
 
 #: N_TTY_BUF_SIZE less the line's end: a line has at most 4096 bytes with it (termios(3)).
@@ -27,29 +26,27 @@ _SOME_BYTE = b"\0"
 
 
 class LineGauge:
-    """The bytes typed since the last newline.
+    """The bytes typed since the last newline, all in canonical mode.
 
-    Nearly always there are few of them; then the terminal's rules do not matter, and nobody
-    has to ask for them at each key. VWERASE and VLNEXT are not followed: they only make a line
-    shorter than it seems.
+    Nearly always there are few of them, and nothing needs to be counted. VWERASE and VLNEXT are
+    not followed: they only make a line shorter than it seems.
     """
 
     def __init__(self) -> None:
         self._typed = b""
         self._told = False
 
-    def feed(self, data: bytes, ask: Callable[[], LineRules]) -> int | None:
+    def feed(self, data: bytes, rules: LineRules) -> int | None:
         """Take what is typed; return where in ``data`` a line first grows too long, or None.
 
         Each line is told once: with the byte that is the first to be thrown away.
         """
+        if not rules.canonical:
+            self._typed, self._told = b"", False
+            return None
         known, typed = len(self._typed), self._typed + data
         if len(typed) <= MAX_LINE and not self._told:
             self._typed = typed[typed.rfind(b"\n") + 1 :]
-            return None
-        rules = ask()
-        if not rules.canonical:
-            self._typed, self._told = b"", False
             return None
         lost = self._judge(typed, rules)
         return None if lost is None else lost - known

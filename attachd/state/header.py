@@ -34,8 +34,8 @@ WRITER_WORDS = 4
 #: slot, size of the stdin file before, own bytes before, key high, key low
 INTAKE_MARK_WORDS = 5
 
-#: key high, key low of the only writer; zeros when everybody may write
-LEASE_WORDS = 2
+#: key high, key low of a client; zeros for none
+KEY_WORDS = 2
 
 #: offset, time, stream (1 or 2), bytes of stdout before it
 INDEX_WORDS = 4
@@ -89,7 +89,8 @@ _LOGS_AT = 64
 _MARK_AT = _LOGS_AT + MAX_LOGS * Pair.size(LOG_WORDS)
 _WRITERS_AT = _MARK_AT + Pair.size(INTAKE_MARK_WORDS)
 _LEASE_AT = _WRITERS_AT + MAX_WRITERS * WRITER_WORDS
-_INDEX_AT = _LEASE_AT + Pair.size(LEASE_WORDS)
+_LATEST_AT = _LEASE_AT + Pair.size(KEY_WORDS)
+_INDEX_AT = _LATEST_AT + Pair.size(KEY_WORDS)
 
 
 def header_bytes(index_capacity: int) -> int:
@@ -158,8 +159,13 @@ class Header:
 
     @property
     def lease(self) -> Pair:
-        """Whose the lease is, so that it outlives the server."""
-        return Pair(self.words, _LEASE_AT, LEASE_WORDS)
+        """The key of the only writer, so that the lease outlives the server."""
+        return Pair(self.words, _LEASE_AT, KEY_WORDS)
+
+    @property
+    def latest(self) -> Pair:
+        """The key of the client that last did something, whose size may win."""
+        return Pair(self.words, _LATEST_AT, KEY_WORDS)
 
     def log(self, number: int) -> Pair:
         """The committed state of log ``number``: cursor, size, open starts."""

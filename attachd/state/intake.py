@@ -18,10 +18,13 @@ KEY_BYTES = 16
 _HIGH, _LOW, _OWN, _END = range(WRITER_WORDS)
 
 
+_NO_SLOT = -1
+
+
 class Writer(NamedTuple):
     """One row of the table: how much of this writer was accepted, and up to where it lies."""
 
-    slot: int
+    slot: int  #: -1 when the row was given to another
     own: int  #: own bytes accepted
     end: int  #: offset in the stdin file after its last byte
 
@@ -36,6 +39,7 @@ class Intake:
     def __init__(self, header: Header, size: int) -> None:
         self._words = header.writers
         self._mark = header.intake_mark
+        self._present: dict[bytes, Writer | None] = {}
         self._slots: dict[bytes, int] = {}  #: where a key was last found; the table decides
         self.settle(size)
 
@@ -48,7 +52,15 @@ class Intake:
                     self._slots.clear()
                 self._slots[key] = slot
                 return self._writer(slot)
-        return None
+        return self._present.get(key)
+
+    def hold(self, key: bytes) -> None:
+        """Remember a writer that is there, however many others come: for this server's life."""
+        self._present[key] = self.find(key)
+
+    def release(self, key: bytes) -> None:
+        """The writer has gone: it is known as long as the table knows it."""
+        self._present.pop(key, None)
 
     def mark(self, key: bytes, size: int) -> None:
         """Say whose bytes are appended next, while the file has ``size`` bytes. Repeatable.
@@ -56,6 +68,8 @@ class Intake:
         A new writer takes the row whose last byte is the oldest.
         """
         writer = self.find(key) or self._oldest()._replace(own=0)
+        if writer.slot < 0:
+            writer = writer._replace(slot=self._oldest().slot)
         self._mark.store(writer.slot, size, writer.own, *_halves(key))
 
     def settle(self, size: int) -> None:
@@ -68,6 +82,9 @@ class Intake:
         self._words[at + _LOW] = low
         self._words[at + _OWN] = own + size - before
         self._words[at + _END] = size
+        key = high.to_bytes(8, "big") + low.to_bytes(8, "big")
+        if key in self._present:
+            self._present[key] = Writer(_NO_SLOT, own + size - before, size)
 
     def _row(self, slot: int) -> tuple[int, ...]:
         return tuple(self._words[slot * WRITER_WORDS : (slot + 1) * WRITER_WORDS])

@@ -80,6 +80,13 @@ class Index:
         """The first offset whose byte is in the file, though its record may be forgotten."""
         return self._header.oldest
 
+    @property
+    def middle(self) -> int:
+        """Output before this offset is in the older half, of the ring or of the index."""
+        byte = max(0, self.newest - self._header.ring_size // 2)
+        record = self._header.records - self._slots // 2
+        return max(byte, self._word(record, _OFFSET) if record >= 0 else 0)
+
     def bytes_of(self, stream: int) -> int:
         """Return how many bytes of one stream have arrived since the beginning."""
         return self._stdout if stream == STDOUT else self.newest - self._stdout

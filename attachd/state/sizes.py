@@ -50,20 +50,30 @@ def parse_size(text: str) -> Size:
 
 
 class SizePolicy:
-    """The clients' wishes, in the order in which they last did something."""
+    """The clients' wishes, in the order in which they last did something.
 
-    def __init__(self, policy: str) -> None:
+    ``latest`` is the key of the client that did so last, as it was noted by a server before us.
+    """
+
+    def __init__(self, policy: str, latest: bytes = b"") -> None:
         self.policy = policy
+        self.latest = latest
         self._wishes: dict[bytes, Size] = {}  #: by a client's key
 
     def wish(self, who: bytes, size: Size) -> None:
         """Note that ``who`` has a terminal of this size, and did something just now."""
         self._wishes.pop(who, None)
         self._wishes[who] = size
+        self.latest = who
+
+    def resume(self, who: bytes, size: Size) -> None:
+        """Note the size of somebody who was only cut off, and did nothing."""
+        others = {other: its for other, its in self._wishes.items() if other != who}
+        self._wishes = {who: size} | others
 
     def touch(self, who: bytes) -> bool:
         """Note that ``who`` typed; return whether that may change the size."""
-        if who not in self._wishes or next(reversed(self._wishes)) == who:
+        if who not in self._wishes or self.latest == who:
             return False
         self.wish(who, self._wishes[who])
         return self.policy == "latest"
@@ -81,6 +91,9 @@ class SizePolicy:
         if not sizes or self.policy == "manual":
             return current
         if self.policy == "latest":
-            return sizes[-1]
+            return self._wishes[self.latest] if self._is_there(counting) else sizes[-1]
         best = min if self.policy == "smallest" else max
         return Size(best(s.columns for s in sizes), best(s.rows for s in sizes))
+
+    def _is_there(self, counting: Collection[bytes]) -> bool:
+        return self.latest in self._wishes and self.latest in counting

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from attachd.state.sizes import Size
 
-#: A person who drags a window's corner makes some dozens; more than this many changes within
-#: one ring of output are thinned out from the old end.
-MAX_CHANGES = 1024
+#: A person who drags a window's corner makes some dozens; when there are more changes than this
+#: within one ring of output, the oldest are forgotten.
+MAX_CHANGES = 256
 
 
 class Change(NamedTuple):

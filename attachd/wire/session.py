@@ -121,6 +121,11 @@ class Session:
         self._decoder = FrameDecoder()
         self._peer_gone = False
 
+    @property
+    def has_more(self) -> bool:
+        """True when something of what was received is not taken yet."""
+        return not self._decoder.at_boundary
+
     def receive_data(self, data: bytes) -> None:
         """Take what was read; ``b""`` says that the peer has closed."""
         if data:

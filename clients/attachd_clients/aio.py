@@ -119,7 +119,7 @@ class Client:
         Raises Ended when the server ended the conversation otherwise. On cancel: no event is
         lost.
         """
-        await self._flush()  # grants what was taken before; nothing is taken yet
+        await self.flush()  # grants what was taken before; nothing is taken yet
         while True:
             event = self._conversation.take()
             if event is not None:
@@ -151,10 +151,14 @@ class Client:
 
         What the server does not take yet is kept and sent later: see ``pending``.
         """
-        self._conversation.write(data)
-        end = self._conversation.stdin_end
-        await self._flush()
+        end = self.queue(data)
+        await self.flush()
         return end
+
+    def queue(self, data: bytes) -> int:
+        """Take stdin, to be sent by the next ``flush``; return as ``post`` does."""
+        self._conversation.write(data)
+        return self._conversation.stdin_end
 
     @property
     def pending(self) -> int:
@@ -169,17 +173,27 @@ class Client:
     @property
     def may_write(self) -> bool:
         """False while somebody else is the only one who may write, or after a theft."""
-        return self._conversation.may_write and not self._conversation.stdin_closed
+        return self._conversation.may_write
+
+    @property
+    def writer(self) -> str:
+        """Who alone may write; empty when everybody may."""
+        return self._conversation.writer
 
     async def set_size(self, size: Size) -> None:
         """Tell that our own terminal has this size now; the container's policy decides."""
-        self._conversation.set_size(size)
-        await self._flush()
+        self.queue_size(size)
+        await self.flush()
+
+    def queue_size(self, size: Size) -> None:
+        """Note our own terminal's size, to be told by the next ``flush``."""
+        if size != self._conversation.size:
+            self._conversation.set_size(size)
 
     async def send_eof(self) -> None:
         """Close the container's stdin; return when the server has taken the request."""
         self._conversation.write_eof()
-        await self._flush()
+        await self.flush()
         while not self._conversation.stdin_closed:
             refusal = self._conversation.refusal
             if refusal is not None and not self._conversation.eof_wanted:
@@ -232,7 +246,7 @@ class Client:
         A Writer event tells when it is.
         """
         self._conversation.request_lease("wait")
-        await self._flush()
+        await self.flush()
 
     async def status(self) -> say.Record:
         """Return the shim's counters and clients."""
@@ -251,7 +265,7 @@ class Client:
             self._check_alive()
             await self._changed.park()
         number, lost = request(), self._lost
-        await self._flush()
+        await self.flush()
         while (answer := self._conversation.answer(number)) is None:
             self._check_alive()
             if self._lost != lost:
@@ -301,7 +315,7 @@ class Client:
         while conversation.receive_data(bytes(await stream.receive_some(_READ_BYTES))):
             if conversation.goodbye is not None:
                 break
-            await self._flush()
+            await self.flush()
             self._changed.unpark_all()
             if conversation.attached:
                 yield
@@ -349,10 +363,13 @@ class Client:
             patience.shield = True
             self._conversation.detach()
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await self._flush()
+                await self.flush()
 
-    async def _flush(self) -> None:
-        """Send what is queued; a broken connection is the background's business."""
+    async def flush(self) -> None:
+        """Send what is queued; what a broken connection did not take, the next one gets.
+
+        Waits while the server does not read. On cancel: a frame may have been cut, so leave.
+        """
         async with self._sending:
             stream = self._stream
             data = self._conversation.outgoing() if stream is not None else b""

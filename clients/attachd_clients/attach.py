@@ -125,17 +125,20 @@ def _keys(wish: argparse.Namespace) -> bytes:
 async def _attach_person(wish: argparse.Namespace, place: Place, keys: bytes) -> int:
     since = wish.since or "screen"
     terminal = Terminal()
-    typing = not (wish.read_only or wish.no_stdin)
-    size = terminal.size if typing else NO_SIZE
+    counts = not wish.read_only
+    size = terminal.size if counts else NO_SIZE
     async with _client(wish, since, size) as client:
         await _lease(wish, client)
+        open_stdin = client.welcome is not None and client.welcome.stdin != "closed"
+        typing = open_stdin and not (wish.read_only or wish.no_stdin)
         with terminal:
-            rebuilt = _rebuild(client) if since == "screen" else None
+            rebuilt = _rebuild(place, client) if since == "screen" else None
             there = interactive.Interactive(
                 client,
                 terminal,
                 DetachKeys(keys),
                 typing=typing,
+                counts=counts,
                 rebuild=rebuilt,
                 live_from=_live_from(wish, client),
             )
@@ -153,12 +156,12 @@ async def _attach_person(wish: argparse.Namespace, place: Place, keys: bytes) ->
     return 128 + outcome.number if outcome.number else LEFT
 
 
-def _rebuild(client: Client) -> "Rebuild":
+def _rebuild(place: Place, client: Client) -> "Rebuild":
     from attachd_clients.rebuild import Rebuild  # its imports are a sixth of our start
 
     welcome = client.welcome
     if welcome is None:
-        return Rebuild(0, sys.maxsize, Size(*_LAST_SIZE), b"")
+        return Rebuild(0, sys.maxsize, place.last_size(), b"")
     size = Size(welcome.columns, welcome.rows)
     return Rebuild(welcome.offset, welcome.newest, size, welcome.modes)
 
@@ -168,10 +171,6 @@ def _live_from(wish: argparse.Namespace, client: Client) -> int:
     if wish.fd is not None:
         return 0
     return client.welcome.newest if client.welcome else sys.maxsize
-
-
-#: What an ended container's screen is rebuilt at: its sizes have gone with its shim.
-_LAST_SIZE = (80, 24)
 
 
 # Without

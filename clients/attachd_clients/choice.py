@@ -1,5 +1,6 @@
 """``attach`` without an id: a person chooses among the containers that run."""
 
+import os
 import sys
 
 from attachd.errors import UsageError
@@ -8,7 +9,7 @@ from attachd_clients import listing
 
 def choose(root: str) -> str:
     """Return the id that was chosen; raises UsageError when nobody can or does choose."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not (os.isatty(0) and os.isatty(2)):
         raise UsageError("which container? name its id: see 'attachctl ls'")
     ids = [row["id"] for row in listing.rows(root) if row["phase"] in ("created", "running")]
     if not ids:

@@ -268,7 +268,9 @@ class Conversation:
         self.stdin_closed = welcome.stdin == "closed"
         self._stdin_sent = max(welcome.stdin_offset, self.stdin_acked)
         self._eof_sent = False
-        self.writer, self.may_write = welcome.writer, welcome.may_write
+        if (self.writer, self.may_write) != (welcome.writer, welcome.may_write):
+            self.writer, self.may_write = welcome.writer, welcome.may_write
+            self._events.append(say.Writer(name=self.writer, you=self.may_write))
         if self._lease:
             self._say(say.Lease(id=self._lease_id, mode=self._lease))
 
@@ -292,7 +294,9 @@ class Conversation:
         if fresh > 0:
             del self._unacked[:fresh]
             self.stdin_acked = ack.offset
-            self._stdin_sent = max(self._stdin_sent, ack.offset)  # a terminal's end counts, too
+            self._stdin_sent = max(
+                self._stdin_sent, ack.offset
+            )  # a terminal's end counts, too
         self.stdin_closed |= ack.eof
 
     def _grant(self) -> None:

@@ -1,5 +1,6 @@
 """Output from files alone: what a shim that is gone would have sent."""
 
+import os
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ from attachd_clients.places import Place
 
 _READ_BYTES = 256 * 1024
 
+#: How much of a log an ended container's screen is rebuilt from: as much as a running one's,
+#: and what the log puts around it.
+SCREEN_BYTES = 512 * 1024
+
 
 def recall(place: Place, since: str) -> Iterator[Event]:
     """Yield the output from ``since`` on, the ends of both streams, and the exit record.
@@ -24,7 +29,9 @@ def recall(place: Place, since: str) -> Iterator[Event]:
     if record is None:
         raise UsageError(f"the shim of {place.id} is gone, and there is no exit record")
     origin = parse_origin(since)
-    if origin.kind not in ("none", "live"):
+    if origin.kind == "screen":
+        yield from read_log(place, last=SCREEN_BYTES)
+    elif origin.kind not in ("none", "live"):
         yield from cut(read_log(place), origin)
     if origin.kind != "none":
         yield say.Eof(stream="stdout")
@@ -32,10 +39,13 @@ def recall(place: Place, since: str) -> Iterator[Event]:
     yield say.Exit(record=record)
 
 
-def read_log(place: Place, end: int | None = None) -> Iterator[say.Output]:
+def read_log(
+    place: Place, end: int | None = None, *, last: int | None = None
+) -> Iterator[say.Output]:
     """Yield all output in the container's first log, in the log's order, from offset 0.
 
-    ``end`` is the size up to which the file is read. Offsets count what the log has before: a
+    ``end`` is the size up to which the file is read; with ``last`` only about so many bytes at
+    the end of the file are, and offsets count from there. Offsets count what the log has before: a
     line that stayed open is logged behind what the other stream said meanwhile, so they equal
     the shim's for a container that uses one stream, and otherwise nearly so.
 
@@ -52,8 +62,18 @@ def read_log(place: Place, end: int | None = None) -> Iterator[say.Output]:
         raise UsageError(f"cannot read the log {log['path']}: {error.strerror}") from None
     with file:
         file.seek(log["start"])
+        if last is not None:
+            _skip_to_the_last(file, log["start"], last)
         left = sys.maxsize if end is None else end - log["start"]
         yield from _raw(file, left) if log["format"] == "raw" else _cri(file, left)
+
+
+def _skip_to_the_last(file: BinaryIO, start: int, count: int) -> None:
+    """Go to the beginning of a line that is about ``count`` bytes before the end."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(start, size - count))
+    if file.tell() > start:
+        file.readline()
 
 
 def cut(outputs: Iterator[say.Output], origin: Origin) -> Iterator[say.Output]:

@@ -4,6 +4,7 @@ Keys go to the program as bytes; only the detach keys are ours. What is typed is
 for: while a program does not read, the screen, the size and the detach keys go on.
 """
 
+import os
 import signal
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import attrs
 import trio
 
 from attachd.state.keys import HOLD_SECONDS, DetachKeys
-from attachd.state.sizes import Size
+from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire import messages as say
 from attachd_clients.aio import Client, unwrapped
 from attachd_clients.questions import Unasked
@@ -31,7 +32,12 @@ QUIET_SECONDS = 0.3
 JIGGLE_SECONDS = 0.1
 
 _CTRL_C = b"\x03"
-_LEAVING = (signal.SIGTERM, signal.SIGHUP)
+
+#: Everything that would end us by default and leave the terminal as it is.
+_LEAVING = (
+    signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT,
+    signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU,
+)  # fmt: skip
 
 
 @attrs.frozen
@@ -49,20 +55,26 @@ class Interactive:
     _terminal: Terminal
     _keys: DetachKeys
     _typing: bool  #: what is typed goes to the program
+    _counts: bool  #: our terminal's size is told
     _rebuild: "Rebuild | None" = None
     _live_from: int = 0  #: output before this offset was for somebody else's eyes
     _left: Left | None = None
     _history: Unasked = attrs.field(factory=Unasked)
+    _queued: trio.Event = attrs.field(factory=trio.Event)
+    _size: Size = NO_SIZE  #: of the container's terminal
     _bell: trio.Event = attrs.field(factory=trio.Event)
 
     async def run(self) -> say.Record | Left:
         """Return the exit record, or why we left. Raises AttachdError when the shim is lost."""
-        handled = (*_LEAVING, signal.SIGWINCH, signal.SIGCONT)
+        handled = (*_LEAVING, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT)
         record: say.Record | None = None
+        if self._client.welcome is not None:
+            self._size = Size(self._client.welcome.columns, self._client.welcome.rows)
         with trio.open_signal_receiver(*handled) as signals:
             async with unwrapped(), trio.open_nursery() as nursery:
                 nursery.start_soon(self._heed_signals, signals, nursery.cancel_scope)
                 nursery.start_soon(self._type, nursery.cancel_scope)
+                nursery.start_soon(self._send)
                 nursery.start_soon(self._redraw_after_gaps)
                 record = await self._show()
                 nursery.cancel_scope.cancel()
@@ -73,6 +85,7 @@ class Interactive:
     async def _show(self) -> say.Record | None:
         """Show what comes until the exit record. Ends by cancel when we leave."""
         try:
+            self._follow_size()  # it may have changed while we were connecting
             await self._terminal.write(SAVE_TITLE)
             await self._paint_when_due()
             async for event in self._client:
@@ -93,12 +106,14 @@ class Interactive:
                 await self._terminal.show(self._history.feed(event.data))
             case say.Output():
                 await self._terminal.show(self._history.end() + event.data)
-            case say.Resized() if self._rebuild is not None:
-                self._rebuild.resize(Size(event.columns, event.rows))
+            case say.Resized():
+                self._size = Size(event.columns, event.rows)
+                if self._rebuild is not None:
+                    self._rebuild.resize(self._size)
             case say.Gap():
                 self._bell.set()
-            case say.Writer():
-                await self._tell(_who_types(event))
+            case say.Writer() if self._rebuild is None:
+                await self._tell_writer(event)
             case say.Notice():
                 await self._tell(event.text)
 
@@ -114,8 +129,14 @@ class Interactive:
         rebuilt, self._rebuild = self._rebuild, None
         self._terminal.modes = rebuilt.modes
         await self._terminal.write(rebuilt.paint(self._terminal.size))
+        if not self._client.may_write:
+            await self._tell_writer(say.Writer(name=self._client.writer, you=False))
         if not rebuilt.certain:
             self._bell.set()
+
+    async def _tell_writer(self, writer: say.Writer) -> None:
+        if self._typing:
+            await self._tell(_who_types(writer))
 
     async def _tell(self, text: str) -> None:
         """Say something in the middle of a session, where it disturbs the screen least."""
@@ -135,10 +156,17 @@ class Interactive:
             with trio.move_on_after(QUIET_SECONDS) as quiet:
                 await self._bell.wait()
             size = self._terminal.size
-            if quiet.cancelled_caught and self._typing and size.usable and size.rows > 1:
-                await self._client.set_size(size._replace(rows=size.rows - 1))
+            # Only where the program has our size: somebody else's is not ours to change.
+            if (
+                quiet.cancelled_caught
+                and self._counts
+                and size == self._size
+                and size.rows > 1
+            ):
+                self._client.queue_size(size._replace(rows=size.rows - 1))
+                self._queued.set()
                 await trio.sleep(JIGGLE_SECONDS)
-                await self._client.set_size(self._terminal.size)
+                self._follow_size()
 
     # Keys
 
@@ -171,7 +199,10 @@ class Interactive:
 
     async def _pass_on(self, data: bytes) -> None:
         if data and self._typing and self._client.may_write:
-            await self._client.post(data)
+            self._client.queue(data)
+            self._queued.set()
+        elif data and self._typing:
+            await self._terminal.write(b"\a")  # it goes nowhere
 
     # Signals
 
@@ -184,14 +215,30 @@ class Interactive:
                 self._left = Left(number)
                 scope.cancel()
                 return
-            if number == signal.SIGCONT:
-                self._terminal.make_raw()
+            if number == signal.SIGTSTP:
+                self._terminal.lend()
+                os.kill(os.getpid(), signal.SIGSTOP)
+            if number in (signal.SIGTSTP, signal.SIGCONT):
+                self._terminal.take_again()
                 self._bell.set()  # a shell has written on the screen
-            if self._typing:
-                await self._client.set_size(self._terminal.size)
+            self._follow_size()
+
+    def _follow_size(self) -> None:
+        if self._counts:
+            self._client.queue_size(self._terminal.size)
+            self._queued.set()
+
+    async def _send(self) -> None:
+        """Send what is queued: nobody else waits for a server that does not read."""
+        while True:
+            await self._queued.wait()
+            self._queued = trio.Event()
+            await self._client.flush()
 
 
 def _who_types(writer: say.Writer) -> str:
     if writer.you:
         return "you alone may type now" if writer.name else "everybody may type again"
-    return f"{writer.name or 'somebody else'} alone may type now; you are looking on"
+    if not writer.name:
+        return "your turn to type was taken; attach again to type"
+    return f"{writer.name} alone may type now; you are looking on"

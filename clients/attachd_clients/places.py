@@ -10,6 +10,7 @@ import attrs
 
 from attachd.errors import UsageError
 from attachd.ground import state_root
+from attachd.state.sizes import DEFAULT_SIZE, Size
 
 
 class NoSuchContainer(UsageError):
@@ -67,6 +68,15 @@ class Place:
     def exit_record(self) -> dict[str, object] | None:
         """Return exit.json, or None while the container has not ended."""
         return self._json("exit.json")
+
+    def last_size(self) -> Size:
+        """Return the size that the container's terminal had last, as far as files tell."""
+        sizes = (self._json("terminal.json") or {}).get("sizes")
+        config = self.state().get("config")
+        if isinstance(sizes, list) and sizes:
+            return Size(*sizes[-1][-2:])
+        first = config.get("size") if isinstance(config, dict) else None
+        return Size(*first) if first else DEFAULT_SIZE
 
     def connect(self) -> socket.socket:
         """Return a socket connected to the shim; raises OSError when there is none.

@@ -63,9 +63,19 @@ class Terminal:
             return NO_SIZE
 
     def make_raw(self) -> None:
-        """Every key is a byte from here on; again after SIGCONT, since a shell resets it."""
+        """Every key is a byte from here on."""
         with contextlib.suppress(termios.error):
             tty.setraw(0, termios.TCSANOW)
+
+    def lend(self) -> None:
+        """Give it back for a while: a shell is about to use it."""
+        self._write_now(self.modes.undo())
+        self._restore()
+
+    def take_again(self) -> None:
+        """Make it raw again, with the modes that the program has set."""
+        self.make_raw()
+        self._write_now(self.modes.replay())
 
     async def read(self) -> bytes:
         """Return what was typed. Raises Gone at the end. On cancel: nothing is taken."""
@@ -97,10 +107,13 @@ class Terminal:
     def give_back(self) -> None:
         """Undo what the program has set, restore the settings; what fails is left."""
         self._write_now(self.modes.undo() + RESTORE_TITLE)
-        with contextlib.suppress(termios.error):
-            termios.tcsetattr(0, termios.TCSANOW, self._saved)
+        self._restore()
         if self._out > 2:
             os.close(self._out)
+
+    def _restore(self) -> None:
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(0, termios.TCSANOW, self._saved)
 
     def _write_now(self, data: bytes) -> None:
         rest = memoryview(data)

@@ -344,7 +344,7 @@ async def test_the_end_comes_also_while_nobody_reads(bench, autojump_clock) -> N
     bench.raw()
     keyboard, ear = bench.server(), Ear()
     keyboard.subscribe(ME, ear)
-    for number in range(20):
+    for number in range(15):
         keyboard.offer(ME, number * 100_000, b"x" * 100_000)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keyboard.run)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attachd.errors import Denied, Refused
-from attachd.live.writers import GRACE_SECONDS, Writers
+from attachd.live.writers import GRACE_SECONDS, RETURN_SECONDS, Writers
 from attachd.state.header import Header, header_bytes
 from attachd.state.sizes import POLICIES, Size
 from attachd.wire import messages as say
@@ -53,6 +53,7 @@ class Bench:
     def __init__(self, policy: str = "latest") -> None:
         self.header = Header(memoryview(bytearray(header_bytes(1))).cast("Q"))
         self.policy = policy
+        self.begun = False
         self.screen = FakeScreen()
         self.people = [FakeClient(name) for name in ("ann", "bob", "cid")]
         self.viewer = FakeClient("eve", "viewer")
@@ -62,7 +63,9 @@ class Bench:
 
     def server(self) -> Writers:
         """Return what a fresh server makes of the header."""
-        return Writers(self.header.lease, self.screen, self.policy)
+        again, self.begun = self.begun, True
+        pairs = (self.header.lease, self.header.latest)
+        return Writers(*pairs, self.screen, self.policy, again=again)
 
     def may_write(self) -> list[str]:
         return [c.name for c in (*self.people, self.viewer) if self.writers.allows(c)]
@@ -266,7 +269,7 @@ async def test_a_holder_that_comes_back_in_time_keeps_the_lease(bench, autojump_
     assert writers.holder == "another client"
     assert not writers.allows(bob)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(writers.wait_for_holder)
+        nursery.start_soon(writers.gather)
         await trio.sleep(GRACE_SECONDS * 0.9)
         assert not writers.allows(bob)
         again = FakeClient("ann", key=ann.key)
@@ -285,7 +288,7 @@ async def test_a_holder_that_does_not_come_back_loses_the_lease(bench, autojump_
     for client in (bob, cid):
         writers.enter(client, NONE)
         client.hear()
-    await writers.wait_for_holder()
+    await writers.gather()
     assert trio.current_time() == pytest.approx(GRACE_SECONDS, abs=0.1)
     assert writers.allows(bob)
     assert bob.hear() == cid.hear() == news("", True)
@@ -303,7 +306,7 @@ async def test_who_waits_after_a_restart_gets_a_lease_that_nobody_came_back_for(
         writers.enter(client, NONE)
         writers.request(client, number, "wait")
     bob.hear()
-    await writers.wait_for_holder()
+    await writers.gather()
     assert writers.holder == "bob"
     assert sorted(bob.hear(), key=repr) == [say.Done(id=1), *news("bob", True)]
 
@@ -315,7 +318,7 @@ async def test_a_lease_that_was_stolen_meanwhile_is_not_freed(bench, autojump_cl
     writers = bench.server()
     writers.enter(bob, NONE)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(writers.wait_for_holder)
+        nursery.start_soon(writers.gather)
         await trio.sleep(1)
         writers.request(bob, 1, "steal")
     assert writers.holder == "bob"
@@ -323,8 +326,8 @@ async def test_a_lease_that_was_stolen_meanwhile_is_not_freed(bench, autojump_cl
 
 async def test_without_a_holder_nobody_is_waited_for(bench, autojump_clock) -> None:
     """A server whose lease is free has nothing to do."""
-    await bench.server().wait_for_holder()
-    assert trio.current_time() == 0
+    await bench.server().gather()
+    assert trio.current_time() <= RETURN_SECONDS
 
 
 @given(
@@ -501,3 +504,52 @@ def test_a_container_without_a_terminal_has_no_size() -> None:
         writers.resize(Size(70, 70))
     assert caught.value.code == "no_terminal"
     writers.leave(ann)
+
+
+async def test_after_a_restart_the_size_is_still_that_of_who_was_latest(
+    autojump_clock,
+) -> None:
+    """In whatever order its clients come back; they did nothing."""
+    bench = Bench()
+    ann, bob, cid = bench.people
+    bench.writers.resized(ann, Size(80, 24))
+    bench.writers.resized(bob, Size(70, 20))
+    bench.writers.resized(cid, Size(60, 20))
+    bench.writers.typed(bob)
+    assert bench.screen.size == Size(70, 20)
+    for order in ((ann, bob, cid), (cid, ann, bob), (bob, cid, ann)):
+        writers = bench.server()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writers.gather)
+            for client in order:
+                size = {"ann": Size(80, 24), "bob": Size(70, 20), "cid": Size(60, 20)}
+                writers.enter(client, size[client.name], resumed=True)
+                assert bench.screen.size == Size(70, 20)
+        assert bench.screen.size == Size(70, 20)
+    writers.leave(bob)
+    assert bench.screen.size != Size(70, 20)
+
+
+async def test_after_a_restart_who_has_gone_counts_no_more(autojump_clock) -> None:
+    """When the others have had time to come back."""
+    bench = Bench()
+    ann, bob, _ = bench.people
+    bench.writers.resized(ann, Size(80, 24))
+    bench.writers.resized(bob, Size(70, 20))
+    writers = bench.server()
+    writers.enter(ann, Size(80, 24), resumed=True)
+    assert bench.screen.size == Size(70, 20)
+    await writers.gather()
+    assert bench.screen.size == Size(80, 24)
+
+
+def test_what_is_typed_after_a_restart_decides_at_once() -> None:
+    """Nobody waits for the others."""
+    bench = Bench()
+    ann, bob, _ = bench.people
+    bench.writers.resized(ann, Size(80, 24))
+    bench.writers.resized(bob, Size(70, 20))
+    writers = bench.server()
+    writers.enter(ann, Size(80, 24), resumed=True)
+    writers.typed(ann)
+    assert bench.screen.size == Size(80, 24)

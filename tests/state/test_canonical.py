@@ -70,7 +70,7 @@ def typing(data: bytes, gauge: LineGauge, pieces: list[bytes], rules: LineRules)
     """Return all positions that the gauge tells, as offsets in the whole."""
     told, at = [], 0
     for piece in pieces:
-        where = gauge.feed(piece, lambda: rules)
+        where = gauge.feed(piece, rules)
         if where is not None:
             assert 0 <= where < len(piece)
             told.append(at + where)
@@ -87,7 +87,7 @@ def test_each_long_line_is_told_once_at_its_first_lost_byte(data, places) -> Non
     """As a model finds it that counts every byte, for the same pieces."""
     gauge, model, at = LineGauge(), Model(RULES), 0
     for piece in cut(data, places):
-        assert gauge.feed(piece, lambda: RULES) == model.feed(piece), at
+        assert gauge.feed(piece, RULES) == model.feed(piece), at
         at += len(piece)
 
 
@@ -97,7 +97,7 @@ def test_any_cutting_of_the_input_finds_the_same_first_line(data, some, others) 
     first = [
         typing(data, LineGauge(), cut(data, places), RULES)[:1] for places in (some, others)
     ]
-    whole = LineGauge().feed(data, lambda: RULES)
+    whole = LineGauge().feed(data, RULES)
     assert first[0] == first[1] == ([] if whole is None else [whole])
 
 
@@ -123,30 +123,23 @@ def test_a_terminal_in_raw_mode_loses_nothing(data, places) -> None:
 
 
 def test_what_was_typed_in_raw_mode_counts_for_no_later_line() -> None:
-    """As soon as the terminal was asked."""
+    """Whatever its length."""
     gauge = LineGauge()
-    assert gauge.feed(b"x" * 9000, lambda: RAW) is None
-    assert gauge.feed(b"x" * MAX_LINE + b"\n", lambda: RULES) is None
+    assert gauge.feed(b"x" * 9000, RAW) is None
+    assert gauge.feed(b"x" * MAX_LINE + b"\n", RULES) is None
 
 
-def test_nobody_is_asked_for_the_rules_at_each_key() -> None:
-    """Lines as people type them cost nothing."""
-
-    def ask() -> LineRules:
-        raise AssertionError("nothing is too long")
-
+def test_what_was_typed_in_raw_mode_is_no_part_of_a_line() -> None:
+    """A program that goes back to canonical mode begins with an empty line."""
     gauge = LineGauge()
-    assert gauge.feed(b"x" * 1000, ask) is None
-    assert gauge.feed(b"x" * (MAX_LINE - 1001) + b"\n", ask) is None
-    for _ in range(3):
-        assert gauge.feed(b"x" * (MAX_LINE - 3) + b"\nab", ask) is None
-        assert gauge.feed(b"x" * (MAX_LINE - 3) + b"\n", ask) is None
+    assert gauge.feed(b"x" * 4000, RAW) is None
+    assert gauge.feed(b"y" * 200 + b"\n", RULES) is None
 
 
 def test_a_terminal_may_have_neither_erase_nor_kill() -> None:
     """Characters that are off are no special ones."""
     bare = LineRules(canonical=True, ends=b"\n", drops=b"", erase=b"")
-    assert LineGauge().feed(b"x" * 4000 + ERASE * 200 + b"\n", lambda: bare) == MAX_LINE
+    assert LineGauge().feed(b"x" * 4000 + ERASE * 200 + b"\n", bare) == MAX_LINE
 
 
 class Kernel:
@@ -194,7 +187,7 @@ def test_a_line_is_too_long_exactly_when_the_kernel_cuts_it(kernel, length) -> N
     """MAX_LINE bytes and the newline are what a program is given."""
     (line,) = kernel.type(b"x" * length + b"\n")
     assert line == b"x" * min(length, MAX_LINE) + b"\n"
-    lost = LineGauge().feed(b"x" * length + b"\n", lambda: RULES)
+    lost = LineGauge().feed(b"x" * length + b"\n", RULES)
     assert lost == (MAX_LINE if length > MAX_LINE else None)
 
 
@@ -224,7 +217,7 @@ def test_erase_and_kill_shorten_a_line_as_they_do_in_the_kernel(kernel, line) ->
     for pieces in ([last], [last[:2500], last[2500:]], cut(last, list(range(0, 9000, 701)))):
         gauge = LineGauge()
         if killed:
-            gauge.feed(line[:killed], lambda: RULES)
+            gauge.feed(line[:killed], RULES)
         assert (typing(last, gauge, [*pieces, b"\n"], RULES) == []) == survived
 
 

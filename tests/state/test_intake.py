@@ -91,3 +91,27 @@ def test_a_death_while_a_writer_makes_room_forgets_nobody_else(script, known) ->
         for number in range(1, MAX_WRITERS + 7):
             writer = intake.find(a_key(number))
             assert (writer and (writer.own, writer.end)) == truth.get(a_key(number))
+
+
+def test_a_writer_that_is_there_is_never_forgotten() -> None:
+    """However many others come and go; once it has gone, the table decides."""
+    header = Header(memoryview(bytearray(header_bytes(1))).cast("Q"))
+    account, size = Intake(header, 0), 0
+
+    def accept(key: bytes, count: int) -> None:
+        nonlocal size
+        account.mark(key, size)
+        size += count
+        account.settle(size)
+
+    account.hold(b"p" * 16)
+    accept(b"p" * 16, 3)
+    for number in range(MAX_WRITERS + 5):
+        accept(number.to_bytes(16, "big"), 2)
+    assert account.find(b"p" * 16).own == 3
+    accept(b"p" * 16, 4)
+    assert account.find(b"p" * 16).own == 7
+    for number in range(MAX_WRITERS + 5):
+        accept(number.to_bytes(16, "big"), 2)
+    account.release(b"p" * 16)
+    assert account.find(b"p" * 16) is None
