@@ -173,16 +173,20 @@ class Stdin:
         return data[known - offset :]
 
     def _enqueue(self, entry: _Queued) -> None:
-        last = self._queue[-1] if self._queue else None
-        if last and entry.data and last.data and last.key == entry.key:
-            if len(last.data) + len(entry.data) <= ENTRY_BYTES:
-                last.data.extend(entry.data)
-                self._count(entry)
-                return  # it waits behind what waits already
-        self._queue.append(entry)
         self._count(entry)
+        if self._continues_the_last(entry):
+            self._queue[-1].data.extend(entry.data)
+            return  # it waits behind what waits already
+        self._queue.append(entry)
         self._accept()
         self._deliver_at_once()
+
+    def _continues_the_last(self, entry: _Queued) -> bool:
+        """Return whether two small messages of one writer may become one entry."""
+        if not self._queue or not entry.data or not self._queue[-1].data:
+            return False
+        last = self._queue[-1]
+        return last.key == entry.key and len(last.data) + len(entry.data) <= ENTRY_BYTES
 
     def _deliver_at_once(self) -> None:
         """Save a key stroke the way through another task; ``run`` does what is left."""

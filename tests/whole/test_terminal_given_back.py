@@ -69,7 +69,10 @@ def test_after_the_containers_exit(shop, wild) -> None:
     check(pane, before, 137)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGUSR1, 138)],
+)
 def test_after_a_signal_to_attach(shop, wild, number, code) -> None:
     """The container goes on."""
     pane, box, before = wild

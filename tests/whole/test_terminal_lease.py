@@ -175,6 +175,24 @@ def test_at_the_command_line(shop, box, panes) -> None:
     assert b"nothing" not in shop.output(box)
 
 
+def test_who_comes_under_a_lease_is_told_so(shop, box, panes) -> None:
+    """At once, and by the bell at each key that goes nowhere; with --wait when it is our turn."""
+    one, two = panes.open(100, 24), panes.open(100, 24)
+    one.enter(f"attach --exclusive {box}")
+    one.enter("first")
+    one.wait(lambda rows: rows.count("first") >= 2)
+    two.enter(f"attach --exclusive --wait {box}")
+    two.wait(lambda rows: any("alone may type now; you are looking on" in r for r in rows))
+    two.type("nothing")
+    one.detach()
+    two.wait(lambda rows: any("you alone may type now" in row for row in rows))
+    two.enter("mine")
+    two.wait(lambda rows: rows.count("mine") >= 2)
+    two.detach()
+
+    assert b"nothing" not in shop.output(box)
+
+
 def test_read_only_looks_and_ctrl_c_leaves(shop, box, panes) -> None:
     """Over somebody's shoulder: keys go nowhere."""
     one, two = panes.open(), panes.open()

@@ -182,12 +182,14 @@ def test_an_old_screen_is_drawn_anew_by_its_program(shop, panes) -> None:
 
 def test_an_ended_container_shows_its_last_screen(shop, panes) -> None:
     """From its log, and with its code; the terminal is given back."""
-    box = shop.run("sh", "-c", "printf '\\033[?25lbye\\r\\n'; exit 4", options=("-t", "-d"))
+    script = "printf '%0120d\\033[?25l\\r\\nbye\\r\\n' 7; exit 4"
+    box = shop.run("sh", "-c", script, options=("-t", "-d", "--size", "120x30"))
     shop.ended(box)
     wait_for(lambda: not shop.path(box, "attach.sock").exists())
-    pane = panes.open()
+    pane = panes.open(120, 30)
     pane.enter(f"attach {box}; echo code $?")
     pane.wait_line("bye")
+    assert "0" * 119 + "7" in pane.screen
     pane.wait_line("code 4")
     assert "had ended before: exited with 4" in pane.history
     wait_for(lambda: pane.modes["cursor_flag"] == "1")

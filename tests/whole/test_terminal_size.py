@@ -51,6 +51,15 @@ def test_the_bundle_may_tell_the_size(shop) -> None:
     assert shop.output(asked) == b"10 50\r\n"
 
 
+def test_a_bundle_that_is_attached_to_at_once_gets_our_size_too(shop, panes) -> None:
+    """Also without -t: the bundle says that there is a terminal."""
+    pane = panes.open(97, 29)
+    box, bundle = shop.name(), terminal_bundle(shop, "sh", "-c", "stty size; cat")
+    pane.enter(f"attachd run --attach -i --bundle {bundle} {box}")
+    pane.wait_line("29 97")
+    pane.detach()
+
+
 def test_without_any_wish_it_is_80x24(shop) -> None:
     """Not 0x0, which programs take for anything."""
     box = shop.run("stty", "size", options=("-t", "-d"))
