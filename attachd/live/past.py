@@ -20,8 +20,8 @@ from attachd.state.modes import Modes
 from attachd.state.sizes import Size
 from attachd.state.timeline import Change, Timeline
 
-#: How much output a screen is rebuilt from, where the ring has so much. A full redraw of a
-#: large screen in colours takes 20 to 60 KiB; a client reads this much in a third of a second.
+#: How much output a screen is rebuilt from, where the ring has so much: some 50 times what vi
+#: draws for a whole screen of 120x40 (`scripts/bench --only screen`).
 SCREEN_BYTES = 256 * 1024
 
 #: Scanned at once; other tasks run in between. The worst output known takes 10 ms for it.

@@ -121,7 +121,7 @@ class Speaker:
     def _speak_at_once(self) -> None:
         """Write small news without a detour through the task, if it has nothing to do.
 
-        Saves the echo of a key some 100 µs (`scripts/bench`).
+        See `scripts/bench --only echo`.
         """
         if self._session.state is State.ERROR:
             return  # it misspoke, and is about to be let go

@@ -31,7 +31,7 @@ STEP_BYTES = 64 * 1024
 CLOSED_SECONDS = 0.05
 
 #: So long nothing else is done while a key's echo is awaited: about as long as a program takes
-#: that draws it itself (`scripts/bench`, "key echo", without this: a fifth slower).
+#: that draws it itself. `scripts/bench --only echo` was a fifth slower without it.
 ECHO_SECONDS = 0.0002
 
 #: Keys that follow each other faster than this come from no hand (autorepeat: 30 ms).

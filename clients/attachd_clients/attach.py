@@ -131,26 +131,25 @@ async def _attach_person(wish: argparse.Namespace, place: Place, keys: bytes) ->
         await _lease(wish, client)
         open_stdin = client.welcome is not None and client.welcome.stdin != "closed"
         typing = open_stdin and not (wish.read_only or wish.no_stdin)
-        with terminal:
-            rebuilt = _rebuild(place, client) if since == "screen" else None
-            there = interactive.Interactive(
-                client,
-                terminal,
-                DetachKeys(keys),
-                typing=typing,
-                counts=counts,
-                rebuild=rebuilt,
-                live_from=_live_from(wish, client),
-            )
-            outcome = await there.run()
+        rebuilt = _rebuild(place, client) if since == "screen" else None
+        there = interactive.Interactive(
+            client,
+            terminal,
+            DetachKeys(keys),
+            typing=typing,
+            counts=counts,
+            rebuild=rebuilt,
+            live_from=_live_from(wish, client),
+        )
+        outcome = await there.run()
         pending = client.pending
     if not isinstance(outcome, interactive.Left):
         if client.welcome is None:
             remark(f"{place.id} had ended before: {sentence(outcome)}")
         return shell_code(outcome)
     if outcome.number != signal.SIGHUP:
-        print(file=sys.stderr)  # the cursor may be anywhere in the program's line
-        remark(f"detached from {place.id}; come back with: {_again(place)}")
+        again = f"detached from {place.id}; come back with: {_again(place)}"
+        remark(again, on_new_line=True)
         if pending:
             remark(f"{pending} bytes that were typed may not have reached it")
     return 128 + outcome.number if outcome.number else LEFT

@@ -70,7 +70,8 @@ class Interactive:
         record: say.Record | None = None
         if self._client.welcome is not None:
             self._size = Size(self._client.welcome.columns, self._client.welcome.rows)
-        with trio.open_signal_receiver(*handled) as signals:
+        # In this order: no signal may find the terminal raw and end us by its default.
+        with trio.open_signal_receiver(*handled) as signals, self._terminal:
             async with unwrapped(), trio.open_nursery() as nursery:
                 nursery.start_soon(self._heed_signals, signals, nursery.cancel_scope)
                 nursery.start_soon(self._type, nursery.cancel_scope)

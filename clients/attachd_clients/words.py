@@ -1,15 +1,25 @@
 """Words of ours for a person: on stderr, set off from a program's output where colour is wanted."""
 
 import os
+import select
 import sys
+
+PATIENCE_SECONDS = 1.0
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 
-def remark(text: str) -> None:
-    """Say one line."""
+def remark(text: str, *, on_new_line: bool = False) -> None:
+    """Say one line; on a new one where the cursor may be anywhere in somebody else's.
+
+    A terminal that takes nothing any more does not keep us: then nothing is said.
+    """
     line = f"attach: {text}"
-    print(f"{_DIM}{line}{_PLAIN}" if wants_colour() else line, file=sys.stderr)
+    begin = "\n" if on_new_line else ""
+    if select.select([], [2], [], PATIENCE_SECONDS)[1]:
+        print(
+            f"{begin}{_DIM}{line}{_PLAIN}" if wants_colour() else begin + line, file=sys.stderr
+        )
 
 
 def wants_colour() -> bool:
