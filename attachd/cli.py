@@ -13,7 +13,6 @@ from attachd import __version__
 from attachd.errors import AttachdError, RuntimeFailed, UsageError
 from attachd.ground import default_root, open_standard_descriptors
 from attachd.keeper.config import MAX_RING, MIN_RING, Config, LogSpec
-from attachd.state.keys import parse_keys
 from attachd.state.sizes import DEFAULT_POLICY, POLICIES, Size, parse_size
 
 if TYPE_CHECKING:
@@ -167,6 +166,8 @@ def _config(wish: "argparse.Namespace", command: tuple[str, ...]) -> Config:
     if wish.detach_keys is not None:
         if not wish.tty:
             raise UsageError("--detach-keys leave a terminal: add -t")
+        from attachd.state.keys import parse_keys
+
         parse_keys(wish.detach_keys)
     return Config(
         id=wish.id,
