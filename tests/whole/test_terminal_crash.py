@@ -37,8 +37,8 @@ def kill_often(shop, box: str, times: int, over: threading.Event) -> None:
 async def test_every_byte_of_a_terminal_arrives_once(shop) -> None:
     """Ring, log and a resuming client are exact over several kills while 37 MB flow.
 
-    Seen to fail with the mark left out of `live.pump.move`, and with the inner pipe's rest
-    forgotten in `live.terminal.Terminal`.
+    Seen to fail with the mark left out of `live.pump.move`. What a death leaves in the inner
+    pipe is so rare that tests/live/test_terminal.py makes it on purpose.
     """
     lines = 900_000
     box = shop.create(
