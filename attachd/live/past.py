@@ -24,7 +24,7 @@ from attachd.state.timeline import Change, Timeline
 #: draws for a whole screen of 120x40 (`scripts/bench --only screen`).
 SCREEN_BYTES = 256 * 1024
 
-#: Scanned at once; other tasks run in between. The worst output known takes 10 ms for it.
+#: Scanned at once; other tasks run in between, also when the output is nothing but modes.
 SCAN_BYTES = 16 * 1024
 
 #: The name of our low water among the logs', which are numbered from 0.

@@ -185,7 +185,8 @@ async def _attach_plain(wish: argparse.Namespace, place: Place) -> int:
             outcome = await copying.run()
         finally:
             if modes is not None:
-                os.write(1, modes.undo())
+                with contextlib.suppress(OSError):  # the terminal may have vanished
+                    os.write(1, modes.undo())
     if not isinstance(outcome, plain.Left):
         return shell_code(outcome)
     again = _again(place, "--from", f"offset:{outcome.offset}")

@@ -79,14 +79,17 @@ class Terminal:
 
     async def read(self) -> bytes:
         """Return what was typed. Raises Gone at the end. On cancel: nothing is taken."""
-        await trio.lowlevel.wait_readable(0)
-        try:
-            data = os.read(0, _READ_BYTES)
-        except OSError:
-            raise Gone from None
-        if not data:
-            raise Gone
-        return data
+        while True:
+            await trio.lowlevel.wait_readable(0)
+            try:
+                data = os.read(0, _READ_BYTES)
+            except BlockingIOError:
+                continue  # somebody else who reads there was faster
+            except OSError:
+                raise Gone from None
+            if not data:
+                raise Gone
+            return data
 
     async def show(self, data: bytes) -> None:
         """Write output of the program, and remember what it sets. Raises Gone."""
