@@ -15,9 +15,6 @@ from attachd.state.header import Header
 #: took nothing, it is asked again after so long.
 RETRY_SECONDS = 0.02
 
-#: What one key sends at most: longer input was pasted, and is in no such hurry.
-KEY_BYTES = 32
-
 #: Called with (key, text) when a writer should be told something.
 Teller = Callable[[bytes, str], None]
 
@@ -76,9 +73,7 @@ class Keyboard(Stdin):
                     await trio.sleep(RETRY_SECONDS)
 
     def _note_delivery(self, start: int, end: int) -> None:
-        """Catch a key's echo, and look whether a line has grown longer than is kept of it."""
-        if end - start <= KEY_BYTES:
-            self._terminal.catch_echo()
+        """Look whether a line has grown longer than the terminal keeps."""
         data = os.pread(self._intake_fd, end - start, start)
         at = self._gauge.feed(data, self._terminal.line_rules())
         if at is not None:

@@ -8,10 +8,8 @@ import contextlib
 import errno
 import fcntl
 import os
-import select
 import struct
 import termios
-import time
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -30,14 +28,6 @@ STEP_BYTES = 64 * 1024
 #: again in a while, since a descriptor that is hung up is always "ready".
 CLOSED_SECONDS = 0.05
 
-#: So long nothing else is done while a key's echo is awaited: about as long as a program takes
-#: that draws it itself. `scripts/bench --only echo` was a fifth slower without it.
-ECHO_SECONDS = 0.0002
-
-#: Keys that follow each other faster than this come from no hand (autorepeat: 30 ms): a flood
-#: of them leaves four fifths of the time to everybody else.
-ECHO_PAUSE = 0.001
-
 #: After the container's end EIO has been seen before the last 4 KiB, which the kernel was still
 #: moving: only this many in a row, with pauses, are the end.
 LAST_READS = 5
@@ -52,7 +42,6 @@ class Terminal:
         self._feed = feed
         self._inner_read = inner_read
         self._inner_write = inner_write
-        self._next_echo = 0.0
         self._held = self._count_held()  #: bytes in the inner pipe, which wait for room
 
     async def pump(self, wait_exit: Callable[[], Awaitable[None]]) -> None:
@@ -77,21 +66,6 @@ class Terminal:
                     raise
                 silent += await self._wait_closed(wait_exit)
         feed.end_stream(STDOUT)
-
-    def catch_echo(self) -> None:
-        """Wait a moment for what a key brings forth, and move it.
-
-        Nearly every key is echoed at once, and two ways through the loop take longer than that.
-        Whoever types faster than a person waits for the loop: nobody else is kept waiting.
-        """
-        now = time.monotonic()
-        if now < self._next_echo:
-            return
-        self._next_echo = now + ECHO_PAUSE
-        ready, _, _ = select.select([self.fd], [], [], ECHO_SECONDS)
-        if ready and self._feed.room():
-            with contextlib.suppress(OSError):  # the pump will see that, too
-                self._step()
 
     def _step(self) -> None:
         """Fill the inner pipe unless it holds something, and move what it holds to the ring.

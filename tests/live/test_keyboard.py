@@ -424,17 +424,3 @@ async def test_a_terminal_in_raw_mode_takes_lines_of_any_length(bench) -> None:
     keyboard.offer(ME, 0, data)
     assert await delivered(bench, keyboard, len(data)) == data
     assert bench.told == []
-
-
-async def test_the_echo_of_a_key_is_there_at_once(bench) -> None:
-    """It is in the ring before the next thing is done."""
-    settings = termios.tcgetattr(bench.slave)
-    settings[3] |= termios.ECHO
-    termios.tcsetattr(bench.slave, termios.TCSANOW, settings)
-    keyboard = bench.server()
-    keyboard.offer(ME, 0, b"k")
-    with trio.fail_after(20):
-        while bench.terminal._feed.index.newest == 0:
-            await trio.lowlevel.wait_readable(bench.master)
-            bench.terminal.catch_echo()
-    assert bench.terminal._feed.read(0, 1) == b"k"

@@ -293,43 +293,6 @@ async def test_the_pump_waits_for_room_before_the_end(bench) -> None:
     assert feed.ends == {STDOUT: len(data)}
 
 
-async def test_an_echo_is_caught_without_the_pump(bench) -> None:
-    """What a key brings forth is in the ring when the call returns; nothing is no error."""
-    feed, terminal = bench.server()
-    terminal.catch_echo()
-    assert feed.index.newest == 0
-    os.write(bench.master, b"k")  # the kernel echoes it
-    with trio.fail_after(20):
-        while feed.index.newest == 0:
-            await trio.lowlevel.wait_readable(bench.master)
-            terminal.catch_echo()
-    assert bench.output(feed) == b"k"
-    bench.hang_up()
-    terminal.catch_echo()
-    assert feed.ends == {}
-
-
-async def test_an_echo_waits_for_room_like_everything_else(bench) -> None:
-    """And what was caught of it before stays in order."""
-    bench.close()
-    bench.__init__(4)
-    feed, terminal = bench.server()
-    feed.low_waters[0] = 0
-    await bench.write(b"abcdefgh")
-    with trio.fail_after(20):
-        while feed.index.newest < 4:
-            await trio.lowlevel.wait_readable(bench.master)
-            terminal.catch_echo()
-    terminal.catch_echo()
-    assert feed.read(0, 4) == b"abcd"
-    feed.low_waters[0] = 4
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(terminal.pump, bench.exited.wait)
-        await until(feed, 8)
-        nursery.cancel_scope.cancel()
-    assert feed.read(4, 8) == b"efgh"
-
-
 async def test_an_error_that_is_not_a_hangup_is_not_hidden(bench, monkeypatch) -> None:
     """Only EIO says that nobody has the terminal open."""
     _, terminal = bench.server()
