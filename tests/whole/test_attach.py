@@ -1,5 +1,6 @@
 """Requirements 4, 5 and 9: attach before start, many clients, and an ordered end."""
 
+import itertools
 import json
 import os
 import signal
@@ -249,7 +250,11 @@ async def test_any_offset_resumes_without_a_byte_lost_or_doubled(shop) -> None:
 
 
 async def test_a_chain_of_clients_reads_what_one_would(shop) -> None:
-    """Each goes on at the offset where the one before left, while output flows."""
+    """Each goes on at the offset where the one before left, while output flows.
+
+    The chain has an end, a client that stays: on a busy machine an event may be one line, and a
+    client for every third line would be a test of connecting.
+    """
     script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo line $i; done; exit 2"
     box = shop.create("sh", "-c", script)
     data, offset, clients = b"", 0, 0
@@ -260,7 +265,7 @@ async def test_a_chain_of_clients_reads_what_one_would(shop) -> None:
             clients += 1
             since = f"offset:{offset}"
             async with attach(box, root=str(shop.root), since=since) as client:
-                for _ in range(3):
+                for _ in range(3) if clients <= 50 else itertools.count():
                     event = await client.receive()
                     if isinstance(event, say.Output):
                         data += event.data
