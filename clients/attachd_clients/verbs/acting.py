@@ -1,0 +1,89 @@
+"""``attachctl wait``, ``start``, ``kill``, ``resize``, ``rm``: what is done to a container."""
+
+import argparse
+import signal
+
+from attachd.errors import Refused, UsageError
+from attachd.state.sizes import parse_size
+from attachd.wire import messages as say
+from attachd_clients.conversation import Ended
+from attachd_clients.outcome import shell_code
+from attachd_clients.places import Place
+from attachd_clients.removal import remove
+from attachd_clients.verbs import ANSWER_SECONDS, Add, control
+
+
+def add(verb: Add) -> None:
+    """Add these verbs."""
+    verb("wait", _wait, "wait for containers to end; print each one's code").add_argument(
+        "ids", nargs="+", metavar="id"
+    )
+    kill = verb("kill", _kill, "send a signal to containers")
+    kill.add_argument("-s", "--signal", default="KILL", help="name or number (%(default)s)")
+    kill.add_argument("ids", nargs="+", metavar="id")
+    verb("start", _start, "start a created container").add_argument("id")
+    resize = verb("resize", _resize, "set the size of a container's terminal")
+    resize.add_argument("id")
+    resize.add_argument("size", metavar="COLSxROWS")
+    rm = verb("rm", _rm, "remove ended containers, their records and their logs")
+    rm.add_argument("-f", "--force", action="store_true", help="kill what runs")
+    rm.add_argument("ids", nargs="+", metavar="id")
+
+
+def _wait(wish: argparse.Namespace) -> int:
+    for container in wish.ids:
+        place = Place.find(container, wish.root)
+        with control(place, "viewer") as client:
+            records = [event.record for event in client if isinstance(event, say.Exit)]
+        if not records:
+            raise UsageError(f"{container} has ended without a record")
+        print(shell_code(records[0]))
+    return 0
+
+
+def _kill(wish: argparse.Namespace) -> int:
+    number = _signal_number(wish.signal)
+    for container in wish.ids:
+        with control(Place.find(container, wish.root)) as client:
+            client.signal(number, ANSWER_SECONDS)
+    return 0
+
+
+def _signal_number(text: str) -> int:
+    """Return the number of ``KILL``, ``sigkill`` or ``9``; raises UsageError."""
+    name = text.upper()
+    if name.isascii() and name.isdigit() and int(name) in signal.valid_signals():
+        return int(name)
+    found = signal.__dict__.get(name if name.startswith("SIG") else f"SIG{name}")
+    if isinstance(found, signal.Signals):
+        return found.value
+    raise UsageError(f"no signal {text!r:.80}: see kill -l")
+
+
+def _start(wish: argparse.Namespace) -> int:
+    with control(Place.find(wish.id, wish.root)) as client:
+        try:
+            client.start(ANSWER_SECONDS * 2)
+        except Refused as error:
+            raise UsageError(str(error)) from None
+    return 0
+
+
+def _resize(wish: argparse.Namespace) -> int:
+    size = parse_size(wish.size)
+    with control(Place.find(wish.id, wish.root)) as client:
+        try:
+            client.resize(size, ANSWER_SECONDS)
+        except Refused as error:
+            raise UsageError(f"{wish.id}: {error}") from None
+    return 0
+
+
+def _rm(wish: argparse.Namespace) -> int:
+    for container in wish.ids:
+        place = Place.find(container, wish.root)
+        try:
+            remove(place, force=wish.force)
+        except Ended as error:
+            raise UsageError(str(error)) from None
+    return 0
