@@ -58,7 +58,9 @@ def _create_options(verb: argparse.ArgumentParser) -> None:
     add("--runtime-arg", metavar="ARG", action="append", default=[],
         help="one more global argument for it; repeatable")  # fmt: skip
     add("--log", metavar="[FORMAT:]PATH", action="append", default=[],
-        help="where output is logged; formats: cri (default), raw, none; repeatable")  # fmt: skip
+        help="where output is logged; formats: cri (default), json-file, raw, none;"
+        " repeatable")  # fmt: skip
+    _log_options(verb)
     add("--pid-file", metavar="FILE", default="", help="write the container's pid there")
     add("--keeper-pid-file", metavar="FILE", default="", help="write the shim's pid there")
     add("--exit-file", metavar="FILE", default="", help="write the exit record there, too")
@@ -69,7 +71,10 @@ def _create_options(verb: argparse.ArgumentParser) -> None:
         help="the terminal's size (yours, else the bundle's consoleSize, else 80x24)")  # fmt: skip
     add("--size-policy", metavar="POLICY", default=DEFAULT_POLICY,
         help="which client's size wins: latest (default), smallest, largest, manual")  # fmt: skip
-    add("--stdin-once", action="store_true", help="close it when its first writer ends")
+    add("--stdin-eof", metavar="POLICY",
+        help="who may close it: any (default) client that may write, once: also its first writer"
+        " by leaving, owner: only who holds the lease, never: nobody")  # fmt: skip
+    add("--stdin-once", action="store_true", help="the same as --stdin-eof once")
     add("--ring-size", metavar="BYTES", type=int, default=DEFAULT_RING,
         help="how much output is kept for clients (%(default)s)")  # fmt: skip
     add("--rm", action="store_true", help="delete from the runtime after exit")
@@ -91,3 +96,21 @@ def _create_options(verb: argparse.ArgumentParser) -> None:
         add("--detach-keys", metavar="KEYS", help="what leaves the terminal (ctrl-p,ctrl-q)")
     else:
         verb.set_defaults(attach=False, detach=True, detach_keys=None)
+
+
+def _log_options(verb: argparse.ArgumentParser) -> None:
+    add = verb.add_argument
+    add("--log-max-size", metavar="SIZE", default="0",
+        help="rotate a log that would be larger, like 10m (never)")  # fmt: skip
+    add("--log-max-files", metavar="N", type=int, default=0,
+        help="keep so many files of each log, with the current one (all)")  # fmt: skip
+    add("--log-max-age", metavar="TIME", default="0",
+        help="rotate a log that was begun longer ago, like 7d, and then remove it (never)")  # fmt: skip
+    add("--log-max-total", metavar="SIZE", default="0",
+        help="keep so many bytes of each log in all its files (all)")  # fmt: skip
+    add("--log-compress", metavar="METHOD", default="",
+        help="compress what was rotated: gzip, zstd (no)")  # fmt: skip
+    add("--on-log-error", metavar="WHAT", default="drop",
+        help="a log cannot be written: drop output and tell so in the log (default), or block"
+        " the container until it can")  # fmt: skip
+    add("--log-sync", action="store_true", help="have each write on the disk before it counts")

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, NoReturn
 from attachd import __version__
 from attachd.errors import AttachdError, RuntimeFailed, UsageError
 from attachd.ground import default_root, open_standard_descriptors
-from attachd.keeper.config import MAX_RING, MIN_RING, Config, LogSpec
+from attachd.keeper.config import MAX_RING, MIN_RING, Config, LogCare, LogSpec
+from attachd.state import eofpolicy
+from attachd.state.quantities import parse_bytes, parse_seconds
 from attachd.state.sizes import DEFAULT_POLICY, POLICIES, Size, parse_size
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
 FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 
-LOG_FORMATS = ("cri", "raw", "none")
+LOG_FORMATS = ("cri", "json-file", "raw", "none")
+COMPRESSIONS = ("gzip", "zstd")
 
 _PAGE = 4096
 
@@ -151,10 +154,6 @@ def _config(wish: "argparse.Namespace", command: tuple[str, ...]) -> Config:
         raise UsageError("either --attach or --detach, not both")
     if wish.exit_command_arg and not wish.exit_command:
         raise UsageError("--exit-command-arg needs --exit-command")
-    if wish.stdin_once and not wish.stdin:
-        raise UsageError("--stdin-once needs --stdin")
-    if wish.stdin_once and wish.tty:
-        raise UsageError("--stdin-once is for pipes: a terminal stays open")
     if wish.size_policy not in POLICIES:
         known = ", ".join(POLICIES)
         raise UsageError(f"no size policy {wish.size_policy!r:.40}: {known} are known")
@@ -178,12 +177,13 @@ def _config(wish: "argparse.Namespace", command: tuple[str, ...]) -> Config:
         runtime_root=_absolute(wish.runtime_root),
         runtime_args=tuple(wish.runtime_arg),
         logs=_logs(wish),
+        log_care=_log_care(wish),
         pid_file=_absolute(wish.pid_file),
         keeper_pid_file=_absolute(wish.keeper_pid_file),
         exit_file=_absolute(wish.exit_file),
         sync_fd=_open_fd(wish.sync_fd),
         stdin=wish.stdin,
-        stdin_once=wish.stdin_once,
+        stdin_eof=_eof_policy(wish),
         ring_size=_ring_size(wish.ring_size),
         rm=wish.rm,
         timeout=_positive("--timeout", wish.timeout),
@@ -199,6 +199,25 @@ def _config(wish: "argparse.Namespace", command: tuple[str, ...]) -> Config:
         own_size=_own_size(wish),
         size_policy=wish.size_policy,
     )
+
+
+def _eof_policy(wish: "argparse.Namespace") -> str:
+    """Return what --stdin-eof, or --stdin-once as another name for one of its words, asks for."""
+    policy = wish.stdin_eof
+    if policy is None and not wish.stdin_once:
+        return eofpolicy.ANY
+    policy = eofpolicy.ONCE if policy is None else policy
+    option = "--stdin-once" if wish.stdin_once else "--stdin-eof"
+    if policy not in eofpolicy.POLICIES:
+        known = ", ".join(eofpolicy.POLICIES)
+        raise UsageError(f"no --stdin-eof {policy!r:.40}: {known} are known")
+    if wish.stdin_once and policy != eofpolicy.ONCE:
+        raise UsageError(f"either --stdin-once or --stdin-eof {policy}, not both")
+    if not wish.stdin:
+        raise UsageError(f"{option} needs --stdin")
+    if policy == eofpolicy.ONCE and wish.tty:
+        raise UsageError(f"{option} is for pipes: a terminal stays open")
+    return str(policy)
 
 
 def _attaches(wish: "argparse.Namespace") -> bool:
@@ -240,6 +259,33 @@ def _logs(wish: "argparse.Namespace") -> tuple[LogSpec, ...]:
                 raise UsageError(f"--log {word} needs a path: --log {form}:PATH")
             specs.append(LogSpec(form, _absolute(path)))
     return tuple(specs)
+
+
+def _log_care(wish: "argparse.Namespace") -> LogCare:
+    """Return how logs are to be treated; raises UsageError."""
+    if wish.log_max_files < 0:
+        raise UsageError(f"--log-max-files {wish.log_max_files} is not a number of files")
+    if wish.on_log_error not in ("drop", "block"):
+        raise UsageError(f"no --on-log-error {wish.on_log_error!r:.40}: drop, block are known")
+    if wish.log_compress and wish.log_compress not in COMPRESSIONS:
+        known = ", ".join(COMPRESSIONS)
+        raise UsageError(f"no --log-compress {wish.log_compress!r:.40}: {known} are known")
+    if wish.log_compress:
+        import shutil
+
+        if not shutil.which(wish.log_compress):
+            raise UsageError(
+                f"--log-compress {wish.log_compress}: the program is not installed"
+            )
+    return LogCare(
+        max_size=parse_bytes(wish.log_max_size),
+        max_files=wish.log_max_files,
+        max_age=parse_seconds(wish.log_max_age),
+        max_total=parse_bytes(wish.log_max_total),
+        compress=wish.log_compress,
+        on_error=wish.on_log_error,
+        sync=wish.log_sync,
+    )
 
 
 def _log_directory(wish: "argparse.Namespace") -> str:

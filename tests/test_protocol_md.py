@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 import attachd.wire.messages as say
+from attachd.state import eofpolicy
 from attachd.state.exitrecord import Ending, exit_record
 from attachd.wire.frames import MAX_DATA, MAX_FRAME, FrameDecoder, encode_frame
 from attachd.wire.session import CONVERSATION, VERSION, Role, State
@@ -59,6 +60,12 @@ def test_the_session_table_equals_the_conversation() -> None:
         for role, cell in ((Role.CLIENT, client), (Role.SERVER, server)):
             told = set(cell.split(", ")) - {"-"}
             assert told == {say.tag_of(kind) for kind in CONVERSATION[State[name]][role]}
+
+
+def test_the_policies_of_stdin_are_those_of_the_option() -> None:
+    """And what a welcome calls them."""
+    told = {policy.split("`")[1]: name.strip("`") for policy, name, _ in table("## 8. stdin")}
+    assert told == eofpolicy.STATES
 
 
 def test_the_exit_record_has_the_fields_of_its_table() -> None:

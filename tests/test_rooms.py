@@ -35,9 +35,10 @@ ROOMS = {
     "ground": _room(""),
     "wire": _room("errors wire", "attrs msgpack"),
     "state": _room("errors state"),
+    "history": _room("errors state history"),
     "keeper": _room("errors state keeper"),
-    "live": _room("errors wire state keeper live", "trio attrs"),
-    "doors": _room("errors wire state keeper live doors", "trio attrs"),
+    "live": _room("errors wire state history keeper live", "trio attrs"),
+    "doors": _room("errors wire state history keeper live doors", "trio attrs"),
     "cli": _room("errors ground wire state keeper live doors cli arguments __version__"),
     "arguments": _room("errors ground wire state keeper live doors cli arguments __version__"),
     "__main__": _room("cli"),
@@ -48,7 +49,9 @@ CLIENTS_MAY_IMPORT = (
     "attachd.wire",
     "attachd.errors",
     "attachd.ground",
+    "attachd.history",  # what a shim that is gone would have told
     "attachd.state.keys",
+    "attachd.state.ring",  # the names of the streams
     "attachd.state.modes",  # the same terminal, seen from both sides
     "attachd.state.sizes",
     "attachd.state.times",  # a log's times, read from its file

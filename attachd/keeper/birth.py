@@ -9,10 +9,11 @@ import socket
 from typing import NamedTuple, NoReturn
 
 from attachd.errors import AttachdError, UsageError
-from attachd.keeper import bundle, descriptors, files, keep, report
+from attachd.keeper import bundle, descriptors, files, keep, parcels, report
 from attachd.keeper.claim import check_id, claim
 from attachd.keeper.config import Config
 from attachd.keeper.processes import find_runtime
+from attachd.state.eofpolicy import ONCE
 from attachd.state.sizes import DEFAULT_POLICY
 
 #: Beyond any descriptor number that a process has in practice (proc(5), nr_open); one
@@ -59,6 +60,8 @@ def _heed_bundle(config: Config) -> Config:
         )
     if not terminal and (config.size or config.size_policy != DEFAULT_POLICY):
         raise UsageError("--size and --size-policy are for a container with a terminal")
+    if terminal and config.stdin_eof == ONCE:
+        raise UsageError("--stdin-eof once is for pipes: a terminal stays open")
     size = config.size or config.own_size or bundle.console_size(spec)
     return config._replace(terminal=terminal, size=size)
 
@@ -70,7 +73,7 @@ def _prepare(config: Config, directory: int) -> tuple[keep.Shim, list[str]]:
         os.mkdir(path, 0o700)
         bundle.write_bundle(path, config.command, config.id, terminal=config.terminal)
         config = config._replace(bundle=path)
-    logs, specs, made = descriptors.open_logs(config.logs)
+    logs, specs, made = descriptors.open_logs(config.logs, rotated=config.log_care.rotates)
     config = config._replace(logs=tuple(specs))
     try:
         if config.terminal:
@@ -78,6 +81,7 @@ def _prepare(config: Config, directory: int) -> tuple[keep.Shim, list[str]]:
         else:
             stdio = descriptors.make_pipes(config.stdin)
         ring, header = descriptors.make_ring(config.ring_size)
+        parcels_end, post = parcels.make()
         table = descriptors.Table(
             directory=directory,
             header=header,
@@ -86,13 +90,15 @@ def _prepare(config: Config, directory: int) -> tuple[keep.Shim, list[str]]:
             listener=descriptors.make_listener(directory, files.SOCKET),
             news=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
             orders=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
-            logs=tuple(logs),
+            parcels=parcels_end,
+            logs={f"log{number}": fd for number, fd in enumerate(logs)},
             **stdio.ours,
         )
     except BaseException:
         descriptors.unmake(made)
         raise
-    return keep.Shim(config, table, stdio.ends, os.urandom(16).hex(), tuple(made)), made
+    stream_id = os.urandom(16).hex()
+    return keep.Shim(config, table, post, stdio.ends, stream_id, tuple(made)), made
 
 
 def _connect(directory: int) -> int:
@@ -117,7 +123,7 @@ def _fork(shim: keep.Shim) -> int | None:
     if middle == 0:
         _become_keeper(shim, write)
     os.waitpid(middle, 0)
-    for fd in (write, *shim.ends, *shim.table.items().values()):
+    for fd in (write, *shim.held):
         os.close(fd)
     if read < 0:
         return None
@@ -138,7 +144,7 @@ def _become_keeper(shim: keep.Shim, report_fd: int) -> NoReturn:
         os.umask(0o022)
         _own_stdio(shim.table.directory)
         os.set_inheritable(report_fd, False)
-        _close_all_but({report_fd, *shim.ends, *shim.table.items().values()})
+        _close_all_but({report_fd, *shim.held})
         keep.keep(shim, report_fd)
         status = 0
     except BaseException:

@@ -3,12 +3,30 @@
 import os
 from typing import NamedTuple
 
+from attachd.state.eofpolicy import ANY
 from attachd.state.sizes import DEFAULT_POLICY, Size
 
 #: 4 MiB: some 50,000 short lines of history, allocated only as output comes.
 DEFAULT_RING = 4 * 1024 * 1024
 MIN_RING = 64 * 1024
 MAX_RING = 1 << 30
+
+
+class LogCare(NamedTuple):
+    """How logs are rotated, kept and written; 0 and empty text mean "no limit" and "no"."""
+
+    max_size: int = 0
+    max_files: int = 0
+    max_age: float = 0.0
+    max_total: int = 0
+    compress: str = ""
+    on_error: str = "drop"
+    sync: bool = False
+
+    @property
+    def rotates(self) -> bool:
+        """True when a file is left for a new one by itself."""
+        return bool(self.max_size or self.max_age)
 
 
 class LogSpec(NamedTuple):
@@ -30,12 +48,13 @@ class Config(NamedTuple):
     runtime_root: str = ""
     runtime_args: tuple[str, ...] = ()
     logs: tuple[LogSpec, ...] = ()
+    log_care: LogCare = LogCare()
     pid_file: str = ""
     keeper_pid_file: str = ""
     exit_file: str = ""
     sync_fd: int | None = None
     stdin: bool = False
-    stdin_once: bool = False
+    stdin_eof: str = ANY  #: who may close stdin: a policy of `state.eofpolicy`
     ring_size: int = DEFAULT_RING
     rm: bool = False
     timeout: float | None = None

@@ -6,6 +6,9 @@ import mmap
 import os
 import resource
 import socket
+import stat
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from attachd.errors import UsageError
@@ -32,7 +35,10 @@ class Table(NamedTuple):
     listener: int  #: the socket that clients connect to
     news: int  #: eventfd: keeper to server, "the header's words have changed"
     orders: int  #: eventfd: server to keeper, the same
-    logs: tuple[int, ...] = ()
+    parcels: int = -1  #: the server's end of `keeper.parcels`
+    logs: Mapping[str, int] = MappingProxyType(
+        {}
+    )  #: ``log0`` …; while one is rotated ``log0b``
     stdin: int = -1  #: write end; -1 when the container reads /dev/null or a terminal
     stderr: int = -1  #: read end; -1 with a terminal
     inner: int = -1  #: with a terminal, the write end of the pipe that ``stdout`` reads
@@ -41,8 +47,7 @@ class Table(NamedTuple):
     def items(self) -> dict[str, int]:
         """Return name -> descriptor, of those that exist."""
         table: dict[str, int] = {k: v for k, v in self._asdict().items() if k != "logs"}
-        table |= {f"log{i}": fd for i, fd in enumerate(self.logs)}
-        return {name: fd for name, fd in table.items() if fd >= 0}
+        return {name: fd for name, fd in (table | dict(self.logs)).items() if fd >= 0}
 
 
 class Stdio(NamedTuple):
@@ -138,8 +143,12 @@ def make_listener(directory: int, name: str) -> int:
     return listener.detach()
 
 
-def open_logs(specs: tuple[LogSpec, ...]) -> tuple[list[int], list[LogSpec], list[str]]:
+def open_logs(
+    specs: tuple[LogSpec, ...], *, rotated: bool = False
+) -> tuple[list[int], list[LogSpec], list[str]]:
     """Open every log for appending, and lock it: two writers would cut each other's text.
+
+    Only regular files can be ``rotated``.
 
     Returns the descriptors, the specs with their start sizes, and the paths of files and
     directories that were made. Raises UsageError; then nothing that was made is left.
@@ -153,7 +162,10 @@ def open_logs(specs: tuple[LogSpec, ...]) -> tuple[list[int], list[LogSpec], lis
         for spec in specs:
             made += _make_parents(os.path.dirname(spec.path))
             fds.append(_open_log(spec.path, made))
-            opened.append(spec._replace(start=os.fstat(fds[-1]).st_size))
+            found = os.fstat(fds[-1])
+            if rotated and not stat.S_ISREG(found.st_mode):
+                raise UsageError(f"the log {spec.path} is not a file, and cannot be rotated")
+            opened.append(spec._replace(start=found.st_size))
     except UsageError:
         for fd in fds:
             os.close(fd)

@@ -15,6 +15,11 @@ TERMINAL = "terminal.json"
 BUNDLE = "bundle"
 
 
+def log_list(number: int) -> str:
+    """Return the name of the file that says which files belong to a log (docs/logs.md)."""
+    return f"log{number}.json"
+
+
 def write_whole(path: str, data: bytes, *, mode: int = 0o644, sync: bool = False) -> None:
     """Put ``data`` at ``path`` by writing beside it and renaming.
 

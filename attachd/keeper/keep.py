@@ -15,7 +15,7 @@ import time
 from typing import NamedTuple
 
 from attachd.errors import AttachdError, RuntimeFailed
-from attachd.keeper import console, descriptors, files, report
+from attachd.keeper import console, descriptors, files, parcels, report
 from attachd.keeper.config import Config
 from attachd.keeper.processes import Runtime, clean_environment, spawn, start_time
 from attachd.keeper.runtime import Words, call, failure
@@ -43,9 +43,15 @@ class Shim(NamedTuple):
 
     config: Config
     table: descriptors.Table
+    post: int  #: our own end of `parcels`
     ends: tuple[int, ...]  #: the container's descriptors 0 to 2; none with a terminal
     stream_id: str
     made: tuple[str, ...]  #: log files and directories that we created
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """Every descriptor that is ours."""
+        return (self.post, *self.ends, *self.table.items().values())
 
     @property
     def runtime(self) -> Runtime:
@@ -75,7 +81,7 @@ def keep(shim: Shim, report_fd: int) -> None:
     _lower_oom_score(shim.config.oom_score_adj)
     # Only now: its imports would compete with the runtime for the processor, and whoever waits
     # for the report would pay. The pipe and the socket's backlog hold what comes meanwhile.
-    _watch(shim.table, header, Server(shim.table, environment), bell)
+    _watch(shim.table, header, Server(shim.table, shim.post, environment), bell)
 
 
 def _hear_signals(header: Header) -> int:
@@ -97,10 +103,14 @@ def _hear_signals(header: Header) -> int:
 class Server:
     """The server process: started with every descriptor by name, and again when it dies."""
 
-    def __init__(self, table: descriptors.Table, environment: dict[str, str]) -> None:
+    def __init__(
+        self, table: descriptors.Table, post: int, environment: dict[str, str]
+    ) -> None:
         package_parent = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
         self._environment = environment | {"PYTHONPATH": package_parent} | MALLOC
         self._table = table
+        self._logs = dict(table.logs)
+        self.post = post
         self._delay = FIRST_DELAY
         self._born = 0.0
         self.pid = 0
@@ -110,7 +120,8 @@ class Server:
 
         Returns False when there is no process to be had (fork(2), EAGAIN, ENOMEM).
         """
-        names = self._table.items()
+        self.take_parcels()
+        names = self._table._replace(logs=self._logs).items()
         argv = [sys.executable, "-s", "-P", "-m", "attachd.live"]
         argv += [f"{name}={fd}" for name, fd in names.items()]
         self._born = time.monotonic()
@@ -126,6 +137,10 @@ class Server:
             self._delay = FIRST_DELAY
         delay, self._delay = self._delay, min(self._delay * 2, LAST_DELAY)
         return delay
+
+    def take_parcels(self) -> None:
+        """Take over what a server has made for its successors."""
+        parcels.take_all(self.post, self._logs)
 
     def forget_stdin(self) -> None:
         """Have the next server begin without the container's stdin."""
@@ -257,7 +272,7 @@ def _write_state(shim: Shim, header: Header, phase: str) -> None:
         "logs": logs,
         "made": list(shim.made),
         "deleted": False,
-        "config": config._asdict() | {"logs": logs},
+        "config": config._asdict() | {"logs": logs, "log_care": config.log_care._asdict()},
     }
     files.write_json(os.path.join(config.directory, files.STATE), state)
 
@@ -327,12 +342,16 @@ def _watch(table: descriptors.Table, header: Header, server: Server, bell: int) 
     poller = select.poll()
     poller.register(bell, select.POLLIN)
     poller.register(table.orders, select.POLLIN)
+    poller.register(server.post, select.POLLIN)
     stdin = table.stdin
     start_at: float | None = time.monotonic()
     while True:
         wait = None if start_at is None else max(0.0, start_at - time.monotonic()) * 1000
         for fd, _ in poller.poll(wait):
-            os.read(fd, 4096)
+            if fd == server.post:
+                server.take_parcels()
+            else:
+                os.read(fd, 4096)
         if header.stdin_closed and stdin >= 0:
             os.close(stdin)
             stdin = -1

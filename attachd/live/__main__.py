@@ -19,9 +19,8 @@ def read_table(words: list[str]) -> Table:
     named = {name: int(fd) for name, _, fd in (word.partition("=") for word in words)}
     for fd in named.values():
         os.set_inheritable(fd, False)
-    logs = sorted(name for name in named if name.startswith("log"))
-    fds = tuple(named.pop(name) for name in logs)
-    return Table(**named, logs=fds)
+    logs = {name: named.pop(name) for name in list(named) if name.startswith("log")}
+    return Table(**named, logs=logs)
 
 
 async def serve(table: Table) -> None:

@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import struct
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -12,6 +13,7 @@ import trio
 from attachd.errors import AttachdError, Denied, ProtocolError, Refused, RemoteProtocolError
 from attachd.live.speaker import Speaker
 from attachd.live.stdin import WINDOW
+from attachd.state.eofpolicy import why_not
 from attachd.state.intake import KEY_BYTES
 from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire import messages as say
@@ -38,7 +40,7 @@ MAX_NAME = 128
 MAX_UNREAD = 1024
 
 #: Features that a client may rely on beyond the first server of version 1.
-FEATURES = ["lease", "terminal"]
+FEATURES = ["lease", "logs", "terminal"]
 
 _UCRED = struct.Struct("=iII")  #: struct ucred: pid, uid, gid (unix(7), SO_PEERCRED)
 
@@ -55,14 +57,16 @@ class Connection:
         self._shim = shim
         self._feed = shim.feed
         self._session = Session(Role.SERVER)
-        self._speaker = Speaker(stream, self._session, shim.feed, shim.past)
+        self._speaker = Speaker(
+            stream, self._session, shim.feed, shim.past, shim.memory.open()
+        )
         self._hello: say.Hello | None = None
         self.key = b""
         self.robbed = False
         self._size = NO_SIZE
+        self._number = 0  #: the how manieth client of this container it is
         self._scope = trio.CancelScope()
         self._refusing = False  #: stdin was refused, and the client may not have heard it
-        self._wrote = False  #: this client has sent stdin
         self._pid, self._uid, _ = _peer(stream.socket)
 
     @property
@@ -85,6 +89,7 @@ class Connection:
     def counters(self) -> dict[str, object]:
         """What ``status`` tells of this client."""
         return {
+            "number": self._number,
             "name": self.name,
             "role": self.role,
             "may_write": self._shim.writers.allows(self),
@@ -154,7 +159,7 @@ class Connection:
             )
         origin = parse_origin(hello.since)
         if origin.kind != "screen":
-            return self._offset_of(origin), b""
+            return await self._offset_of(origin), b""
         if self._shim.past is None:
             raise Refused("no_terminal", "this container has no terminal, and so no screen")
         return await self._shim.past.find_screen()
@@ -163,6 +168,7 @@ class Connection:
         """Note what this client may do and where it starts, and tell it."""
         shim, index = self._shim, self._feed.index
         self._hello = hello
+        self._number = shim.count_client()
         self.key = hello.key or secrets.token_bytes(KEY_BYTES)
         size = shim.past.timeline.at(offset).size if shim.past else NO_SIZE
         self._speaker.begin(hello, offset)
@@ -188,7 +194,7 @@ class Connection:
             may_write=shim.writers.allows(self),
         )
 
-    def _offset_of(self, origin: Origin) -> int:
+    async def _offset_of(self, origin: Origin) -> int:
         index = self._feed.index
         if origin.kind == "start":
             return 0
@@ -199,7 +205,9 @@ class Connection:
                 )
             return origin.number
         if origin.kind == "tail":
-            return self._feed.find_tail(origin.number)
+            return await self._shim.memory.find_tail(origin.number)
+        if origin.kind == "time":
+            return await self._shim.memory.find_time(origin.number)
         return index.newest
 
     async def _next_message(self) -> say.Message:
@@ -229,9 +237,7 @@ class Connection:
             case say.Stdin():
                 self._write(message)
             case say.StdinEof():
-                self._need_full()
-                self._need_lease()
-                self._shim.stdin.offer_eof(self.key, message.offset)
+                self._end_stdin(message)
             case say.Size():
                 self._need_full()
                 self._size = Size(message.columns, message.rows)
@@ -250,7 +256,7 @@ class Connection:
                 pass
             case say.Start():
                 self._need_full()
-                nursery.start_soon(self._start, message.id)
+                nursery.start_soon(self._do, message.id, self._shim.container.start)
             case say.Signal():
                 self._need_full()
                 self._shim.container.signal(message.number)
@@ -261,6 +267,12 @@ class Connection:
                 self._need_full()
                 self._shim.release()
                 self.tell(say.Done(id=message.id))
+            case say.Rotate():
+                self._need_full()
+                nursery.start_soon(self._do, message.id, self._shim.rotate_logs)
+            case say.Reopen():
+                self._need_full()
+                nursery.start_soon(self._do, message.id, self._shim.reopen_logs)
             case say.Detach():
                 self.say_goodbye("detached", "")
             case _:
@@ -274,7 +286,6 @@ class Connection:
             return
         self._refusing = not self._shim.writers.allows(self)
         if not self._refusing:
-            self._wrote = True
             try:
                 self._shim.stdin.offer(self.key, message.offset, message.data)
             except Refused as error:
@@ -284,6 +295,18 @@ class Connection:
             self._shim.writers.typed(self)
         else:
             self._refuse(accepted, Refused("leased", self._leased()))
+
+    def _end_stdin(self, message: say.StdinEof) -> None:
+        """Close stdin, or refuse it; behind stdin that was refused it is skipped as well."""
+        self._need_full()
+        stdin, writers = self._shim.stdin, self._shim.writers
+        denied = why_not(stdin.policy, holds=writers.holds(self))
+        if denied:
+            raise Refused("eof_denied", denied)
+        if not writers.allows(self):
+            raise Refused("leased", self._leased())
+        if not self._refusing or message.offset <= stdin.accepted(self.key):
+            stdin.offer_eof(self.key, message.offset)
 
     def _refuse(self, accepted: int, why: Refused) -> None:
         """Say that stdin was not taken from ``accepted`` on; an old client just gets an error."""
@@ -296,19 +319,15 @@ class Connection:
         if self.role != "full":
             raise Denied("a viewer may only look")
 
-    def _need_lease(self) -> None:
-        if not self._shim.writers.allows(self):
-            raise Refused("leased", self._leased())
-
     def _leased(self) -> str:
         holder = self._shim.writers.holder
         return f"{holder} is the only one who may write" if holder else "your lease was stolen"
 
-    async def _start(self, number: int) -> None:
-        """Carry out a start to its end, whether or not the client waits for it."""
+    async def _do(self, number: int, act: Callable[[], Awaitable[None]]) -> None:
+        """Carry out a request to its end, whether or not the client waits for it."""
         try:
             with trio.CancelScope(shield=True):
-                await self._shim.container.start()
+                await act()
         except AttachdError as error:
             self.tell(say.Error(id=number, code=error.code, text=say.plain(str(error))))
         else:
@@ -339,8 +358,7 @@ class Connection:
         if self.key:
             self._shim.stdin.unsubscribe(self.key, self._acknowledge)
             self._shim.writers.leave(self)
-        if self._wrote and self._shim.stdin.once:
-            self._shim.stdin.offer_eof(self.key)
+            self._shim.stdin.leave(self.key)
 
 
 def _check_hello(hello: say.Hello, uid: int) -> None:

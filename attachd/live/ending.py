@@ -64,6 +64,7 @@ def write_record(
         drained=drained,
         streams={STREAM_NAMES[stream]: index.bytes_of(stream) for stream in STREAMS},
         log_offset=min((log.offset for log in logs), default=index.newest),
+        log_dropped=max((log.dropped for log in logs), default=0),
         restarts=header.restarts,
     )
     record = exit_record(settings.id, settings.stream_id, ending)

@@ -7,7 +7,7 @@ import trio
 
 from attachd.keeper.descriptors import Libc
 from attachd.state.header import Header
-from attachd.state.ring import STREAMS, Index
+from attachd.state.ring import STREAMS, Chunk, Cursor, Index
 
 #: Old output is given back to the kernel in pieces of this size: rare enough to cost nothing,
 #: small against the ring.
@@ -43,6 +43,7 @@ class Feed:
 
     def __init__(self, ring: int, header: Header) -> None:
         self.ring = ring
+        self._header = header
         self.index = Index(header, os.lseek(ring, 0, os.SEEK_CUR))
         self.low_waters: dict[int, int] = {}
         self.room_bell = Bell()
@@ -81,25 +82,35 @@ class Feed:
         """Return the bytes [start, end), which must be neither too old nor yet to come."""
         return os.pread(self.ring, end - start, start)
 
-    def find_tail(self, lines: int) -> int:
-        """Return the offset where the last ``lines`` lines begin, over both streams.
+    def find_newline(self, count: int) -> tuple[int, int]:
+        """Return the offset behind the ``count``-th newline, counted back from the newest byte.
 
-        A line without its end counts; fewer lines give the oldest offset that is held.
+        When there are fewer: the oldest offset that is held, and how many are wanting.
         """
         end, oldest = self.index.newest, self.index.oldest
-        if lines == 0:
-            return end
-        wanted = lines + (end > oldest and self.read(end - 1, end) == b"\n")
         while end > oldest:
             start = max(oldest, end - PUNCH_GRAIN)
             data = self.read(start, end)
             at = len(data)
-            while wanted and (at := data.rfind(b"\n", 0, at)) >= 0:
-                wanted -= 1
-                if not wanted:
-                    return start + at + 1
+            while count and (at := data.rfind(b"\n", 0, at)) >= 0:
+                count -= 1
+                if not count:
+                    return start + at + 1, 0
             end = start
-        return oldest
+        return oldest, count
+
+    def find_time(self, time: int) -> int:
+        """Return where the first record begins that was read at ``time`` (ns) or later."""
+        cursor = Cursor(self.index.oldest)
+        while isinstance(step := cursor.step(self.index, self.index.newest), Chunk):
+            if step.time >= time:
+                return step.start
+        return cursor.offset
+
+    def count_gap(self, size: int) -> None:
+        """Note that a client was told of ``size`` bytes that it misses."""
+        self._header.gaps += 1
+        self._header.missed += size
 
     def room(self) -> int:
         """Return how many bytes may arrive now."""

@@ -9,6 +9,7 @@ from attachd.errors import Refused, RemoteProtocolError
 from attachd.live.stdin import Stdin
 from attachd.live.terminal import Terminal
 from attachd.state.canonical import MAX_LINE, LineGauge
+from attachd.state.eofpolicy import ANY
 from attachd.state.header import Header
 
 #: A terminal is "writable" also while nobody has it open, and its wake-ups are few: when it
@@ -23,9 +24,15 @@ class Keyboard(Stdin):
     """The same account and the same delivery as a pipe's; the terminal decides what it means."""
 
     def __init__(
-        self, header: Header, terminal: Terminal, intake: int, orders: int, tell: Teller
+        self,
+        header: Header,
+        terminal: Terminal,
+        intake: int,
+        orders: int,
+        tell: Teller,
+        policy: str = ANY,
     ) -> None:
-        super().__init__(header, terminal.fd, intake, orders, once=False)
+        super().__init__(header, terminal.fd, intake, orders, policy)
         self._terminal = terminal
         self._tell = tell
         self._gauge = LineGauge()

@@ -1,167 +1,409 @@
-"""One log file: a cursor of its own, a format, and a commit after each write.
+"""One log: a cursor of its own, a format, and a commit after each write.
 
-Cursor, file size and the starts of open lines are committed together, after the text was
-written. A server that died in between left text beyond the committed size: its successor cuts
-the file back and writes the same text again, since records keep their times in the header.
+Cursor, file and size are committed together, after the text was written. A server that died in
+between left text beyond the committed size: its successor cuts the file back and writes it
+again from the ring. Output that cannot be written is given up and told in the log as soon as it
+can be (``drop``), or waited for (``block``).
 """
 
 import logging
 import os
+import sys
+import time
+from typing import NamedTuple
 
 import trio
 
-from attachd.live.feed import Feed
-from attachd.state.header import Pair
+from attachd.history.segments import Segment
+from attachd.live.feed import Bell, Feed
+from attachd.live.shelf import Shelf
+from attachd.state.header import LogWords, Pair
 from attachd.state.loglines import FORMATS
-from attachd.state.ring import STREAM_NAMES, STREAMS, Chunk, Cursor, Missed
+from attachd.state.retention import Limits, fitting
+from attachd.state.ring import Chunk, Cursor, Missed
 
 #: How much output is formatted at once: 10 ms of a slow machine's time, and 4 pump steps.
 BATCH_BYTES = 1 << 20
 
-#: A line without its end is written as a P piece after this many seconds: a prompt is to be
+#: A line without its end is written as a piece after this many seconds: a prompt is to be
 #: in the log within 200 ms.
 OPEN_LINE_SECONDS = 0.15
 
+#: A write that failed is tried again after so long, also when no output comes.
+RETRY_SECONDS = 0.2
+
+#: Files are looked after (age, limits) at least this often, in seconds.
+CHORE_SECONDS = 30.0
+
+_NANO = 1_000_000_000
+
 _log = logging.getLogger(__name__)
+
+
+class Care(NamedTuple):
+    """How the logs of a container are to be treated."""
+
+    limits: Limits = Limits()
+    blocks: bool = False  #: the container waits when a log cannot be written
+    syncs: bool = False  #: each write is on the disk before it counts
+    patience: float = 2.0  #: seconds that an ended container's log is still tried for
 
 
 class LogFile:
     """Writes what the feed brings; the pump waits for it when the ring is full of the unwritten."""
 
     def __init__(
-        self, number: int, feed: Feed, fd: int, form: str, start: int, pair: Pair
+        self, number: int, feed: Feed, shelf: Shelf, form: str, pair: Pair, care: Care
     ) -> None:
         self._number = number
         self._feed = feed
-        self._fd = fd
+        self._shelf = shelf
+        self._form = form
         self._pair = pair
-        self._lines = FORMATS[form]()
+        self._care = care
         self._bell = feed.subscribe()
-        self._opened: dict[int, tuple[int, float]] = {}
-        self.dropped = 0  #: bytes of output that could not be written
-        self._adopt(start)
+        self._open_since: tuple[int, float] | None = (
+            None  #: where an open line began, and when
+        )
+        self._wishes: list[tuple[str, trio.Event]] = []
+        self._error = ""  #: why the last write has failed; empty when it has not
+        self._over = False
+        self._retry_at = -float("inf")
+        self._next_chore = -float("inf")
+        self.rotated = Bell()  #: rings when there is a rotated file more
+        words = LogWords(*pair.read())
+        shelf.adopt(words.inode, words.size)
+        self._words = words._replace(
+            inode=shelf.inode,
+            size=words.size if words.inode else os.fstat(shelf.fd).st_size,
+            start=words.start if words.inode else os.fstat(shelf.fd).st_size,
+        )
+        self._resume()
+        self._commit()
 
     @property
     def offset(self) -> int:
-        """The offset up to which output is in the file or in an open line."""
+        """The offset up to which output is in the file, in an open line, or given up."""
         return self._cursor.offset
 
     @property
+    def dropped(self) -> int:
+        """How many bytes of output could not be written."""
+        return self._words.dropped
+
+    @property
+    def form(self) -> str:
+        """The format's name."""
+        return self._form
+
+    @property
     def counters(self) -> dict[str, object]:
-        """Where the log is: the text in ``size`` bytes of file has, of each stream, all before
-        its ``starts``; what is behind that and before ``offset`` is an open line."""
-        starts = {STREAM_NAMES[s]: self._lines.open_start(s) for s in STREAMS}
+        """Where the log is, in bytes, and what is wrong with it."""
+        words = self._words
         return {
             "offset": self.offset,
-            "size": self._size,
-            "starts": {k: self.offset if v is None else v for k, v in starts.items()},
-            "dropped": self.dropped,
+            "written": words.opened,
+            "size": words.size,
+            "first": words.first,
+            "files": len(self._shelf.entries),
+            "dropped": words.dropped,
+            "error": self._error or None,
         }
+
+    def segments(self) -> list[Segment]:
+        """Return all files with what is committed of them, the oldest first. For any thread."""
+        words, found = self._words, self._shelf.segments()
+        if found and found[-1].first == words.first:
+            found[-1] = found[-1]._replace(size=words.size, end=words.opened)
+        return found
+
+    def tidy(self) -> None:
+        """Remove files that are over the limits."""
+        self._shelf.tidy(self._care.limits)
+
+    async def rotate(self) -> None:
+        """Begin a new file now, unless the current one is empty. Raises nothing."""
+        await self._wish("rotate")
+
+    async def reopen(self) -> None:
+        """Go on in the file that has the log's name now. Raises nothing."""
+        await self._wish("reopen")
 
     async def run(self) -> None:
         """Write until the feed has ended and all is on the disk; then return."""
+        patience = float("inf")
         while True:
-            moved = self._step()
+            self._grant_wishes()
+            if self._feed.ended:
+                patience = min(patience, trio.current_time() + self._care.patience)
+            moved = await self._step(give_up=trio.current_time() >= patience)
             if moved:
                 await trio.lowlevel.checkpoint()
-            elif self._feed.ended:
+            elif self._feed.ended and self._is_done():
                 break
             else:
-                with trio.move_on_at(self._flush_time()):
+                with trio.move_on_at(min(self._wake_time(), patience)):
                     await self._bell.wait()
-            self._flush(trio.current_time())
-        self._write(b"".join(map(self._lines.flush, STREAMS)))
+            self._do_chores()
         self._feed.unsubscribe(self._bell)
-        await trio.to_thread.run_sync(self._sync)
+        self._deny_wishes()
+        await trio.to_thread.run_sync(self._shelf.sync)
 
-    def _adopt(self, start: int) -> None:
-        """Go on where the committed state says; a fresh header says nothing but zeros."""
-        cursor, size, *opened = self._pair.read()
-        self._size = size or start
-        if os.fstat(self._fd).st_size > self._size:
-            os.ftruncate(self._fd, self._size)
-        self._cursor = Cursor(cursor)
-        for stream, begun in zip(STREAMS, opened, strict=True):
-            self._reopen(stream, begun, cursor)
-        self._commit()
+    # Going on
 
-    def _reopen(self, stream: int, begun: int, end: int) -> None:
-        """Put the open line of ``stream`` together again from the ring."""
-        cursor = Cursor(begun)
-        while cursor.offset < end:
-            chunk = cursor.step(self._feed.index, end - cursor.offset)
-            if isinstance(chunk, Chunk) and chunk.stream == stream:
-                data = self._feed.read(chunk.start, chunk.end)
-                self._lines.feed(stream, chunk.start, chunk.time, data)
+    def _resume(self) -> None:
+        """Begin where the committed words say, with the open line put together from the ring."""
+        words, feed = self._words, self._feed
+        self._lines = FORMATS[self._form](words.unfinished)
+        self._cursor = Cursor(words.opened)
+        while self._cursor.offset < words.cursor:
+            chunk = self._cursor.step(feed.index, words.cursor - self._cursor.offset)
+            if not isinstance(chunk, Chunk):
+                raise AssertionError("the low water was not kept")
+            data = feed.read(chunk.start, chunk.end)
+            self._lines.feed(chunk.stream, chunk.start, chunk.time, data)
 
-    def _step(self) -> bool:
-        """Format and write the next batch; return False when there was nothing."""
-        index, begun = self._feed.index, self._cursor.offset
-        end = min(index.newest, begun + BATCH_BYTES)
-        if begun == end:
+    def _commit(self) -> None:
+        """Note what is true now, for a successor and for the pump."""
+        self._pair.store(*self._words)
+        self._shelf.settle()
+        self._feed.low_waters[self._number] = self._words.opened
+        self._feed.room_bell.ring()
+
+    # Writing
+
+    async def _step(self, *, give_up: bool) -> bool:
+        """Write the next batch, or what is due of an open line; return False if nothing moved."""
+        if (
+            self._error
+            and trio.current_time() < self._retry_at
+            and not self._may_drop(give_up)
+        ):
             return False
-        text: list[bytes] = []
-        while self._cursor.offset < end:
-            chunk = self._cursor.step(index, end - self._cursor.offset)
+        self._heed()
+        before = self.offset
+        text = self._next_text()
+        if self.offset == before and not text and not self._owes_gap():
+            return False
+        return await self._write(text, give_up=give_up)
+
+    def _may_drop(self, give_up: bool) -> bool:
+        return give_up or not self._care.blocks
+
+    def _owes_gap(self) -> bool:
+        """True when a gap is to be told, and it is time to try."""
+        late = trio.current_time() >= self._retry_at or self._feed.ended
+        return self._words.lost < self._words.opened and late
+
+    def _is_done(self) -> bool:
+        words = self._words
+        return words.opened == self._feed.index.newest
+
+    def _next_text(self) -> bytes:
+        """Format the next batch; at its end, an open line that is due."""
+        index = self._feed.index
+        parts: list[bytes] = []
+        end = min(index.newest, self.offset + BATCH_BYTES)
+        room = self._room()
+        while self.offset < end:
+            chunk = self._cursor.step(index, end - self.offset)
             if chunk is None or isinstance(chunk, Missed):
                 raise AssertionError("the low water was not kept")
             data = self._feed.read(chunk.start, chunk.end)
-            text.append(self._lines.feed(chunk.stream, chunk.start, chunk.time, data))
-        self._write(b"".join(text))
+            fits = self._fitting(data, room, first=not parts)
+            if fits < len(data):
+                end = self._cursor.offset = chunk.start + fits
+                data = data[:fits]
+            if data:
+                parts.append(self._lines.feed(chunk.stream, chunk.start, chunk.time, data))
+                room -= len(parts[-1]) if room < sys.maxsize else 0
+        if self._is_due():
+            parts.append(self._lines.flush())
+        return b"".join(parts)
+
+    def _room(self) -> int:
+        """Return how many bytes of text the file may still take; rotate it when it is full."""
+        limit, words = self._care.limits.max_size, self._words
+        if not limit or not self._shelf.regular:
+            return sys.maxsize
+        if words.size >= limit:
+            self._rotate()
+        return max(0, limit - self._words.size)
+
+    def _fitting(self, data: bytes, room: int, *, first: bool) -> int:
+        """Return how much of ``data`` goes into this file now; at least a line, if it is first."""
+        if room == sys.maxsize:
+            return len(data)
+        held = self.offset - len(data) - self._written
+        room -= max(0, held)
+        overhead = self._lines.overhead
+        if len(data) + overhead * (data.count(b"\n") + 1) <= room:
+            return len(data)
+        fits = fitting(data, room, overhead)
+        if fits or not first:
+            return fits
+        if self._rotate():
+            return self._fitting(data, self._care.limits.max_size, first=False) or _line(data)
+        return _line(data)
+
+    def _is_due(self) -> bool:
+        """True when the open line has been open for too long, or keeps half the ring in use."""
+        start = self._lines.open_start
+        if start is None:
+            self._open_since = None
+            return False
+        now, feed = trio.current_time(), self._feed
+        if self._open_since is None or self._open_since[0] != start:
+            self._open_since = (start, now)
+        late = now - self._open_since[1] >= OPEN_LINE_SECONDS or feed.ended
+        idle = self.offset == feed.index.newest
+        return (idle and late) or start < self.offset - feed.index.capacity // 2
+
+    async def _write(self, text: bytes, *, give_up: bool) -> bool:
+        """Append ``text`` with what must be told before it, and commit."""
+        try:
+            text = self._tell_gap() + text
+            self._shelf.append(text, self._words.size)
+        except OSError as error:
+            return self._fail(error, give_up)
+        if self._care.syncs:
+            await trio.to_thread.run_sync(self._shelf.sync)
+        written = self._written
+        self._words = self._words._replace(
+            cursor=self.offset,
+            opened=written,
+            lost=written,
+            size=self._words.size + len(text),
+            unfinished=self._lines.unfinished,
+        )
+        self._error = ""
+        self._commit()
         return True
 
-    def _flush_time(self) -> float:
-        """Return when the oldest open line is due; forget lines that are no longer open."""
-        now = trio.current_time()
-        due: dict[int, tuple[int, float]] = {}
-        for stream in STREAMS:
-            start = self._lines.open_start(stream)
-            if start is not None:
-                before = self._opened.get(stream)
-                same = before is not None and before[0] == start
-                due[stream] = before if same and before else (start, now + OPEN_LINE_SECONDS)
-        self._opened = due
-        return min((when for _, when in due.values()), default=float("inf"))
+    @property
+    def _written(self) -> int:
+        start = self._lines.open_start
+        return self.offset if start is None else start
 
-    def _flush(self, now: float) -> None:
-        """Write open lines that are due, or that keep half of the ring from being reused."""
-        self._flush_time()
-        limit = self.offset - self._feed.index.capacity // 2
-        late = [s for s, (start, due) in self._opened.items() if due <= now or start < limit]
-        if late:
-            self._write(b"".join(map(self._lines.flush, late)))
+    def _tell_gap(self) -> bytes:
+        """Return the record of what was given up; a raw log has a new file for it."""
+        lost, end = self._words.lost, self._words.opened
+        if lost == end:
+            return b""
+        reason = self._error or "it could not be written"
+        text = self._lines.gap(lost, end, time.time_ns(), reason)
+        if text is None:
+            self._begin_file(end)
+            return b""
+        return text
 
-    def _write(self, text: bytes) -> None:
-        """Append ``text`` and commit. What cannot be written is dropped, and counted."""
+    def _fail(self, error: OSError, give_up: bool) -> bool:
+        """Give up what could not be written, or try it again later."""
+        reason = error.strerror or str(error)
+        if reason != self._error:
+            _log.error("log %d: %s", self._number, reason)
+        self._error = reason
+        self._retry_at = trio.current_time() + RETRY_SECONDS
+        if not self._may_drop(give_up):
+            self._resume()
+            return False
+        self._lines = FORMATS[self._form](self._lines.unfinished)
+        moved = self.offset > self._words.opened
+        self._words = self._words._replace(
+            cursor=self.offset,
+            opened=self.offset,
+            dropped=self._words.dropped + self.offset - self._words.opened,
+        )
+        self._commit()
+        return moved
+
+    # Files
+
+    def _rotate(self, *, now: bool = False) -> bool:
+        """Begin a new file where that cuts no line, or cuts one that fills files by itself."""
+        words, limit = self._words, self._care.limits.max_size
+        endless = bool(limit) and words.size > 2 * limit
+        whole = not words.unfinished or endless or now
+        empty = words.size <= words.start and words.start == 0
+        if not whole or empty or not self._shelf.regular or self._owes():
+            return False
         try:
-            rest = memoryview(text)
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
-            self._size += len(text)
+            self._begin_file(words.opened)
         except OSError as error:
-            self._drop(error)
+            _log.error("log %d: cannot rotate: %s", self._number, error)
+            return False
+        self.tidy()
+        self.rotated.ring()
+        return True
+
+    def _owes(self) -> bool:
+        return self._words.lost < self._words.opened
+
+    def _begin_file(self, first: int) -> None:
+        """Rotate, and commit; raises OSError. Output up to ``first`` is written or given up."""
+        self._shelf.rotate(first)
+        self._note_file(first, 0)
+
+    def _note_file(self, first: int, start: int) -> None:
+        self._words = self._words._replace(
+            first=first, start=start, size=start, inode=self._shelf.inode, lost=first
+        )
         self._commit()
 
-    def _drop(self, error: OSError) -> None:
-        lost = self.offset - self._pair.read()[0]
-        if self.dropped == 0:
-            _log.error("log %d: %s; output is dropped from here on", self._number, error)
-        self.dropped += lost
-        try:
-            os.ftruncate(self._fd, self._size)
-        except OSError:
-            pass
+    def _heed(self) -> None:
+        """Honour what somebody else has done to the file."""
+        if self._owes():
+            return
+        start = self._shelf.heed(self._words.size, self._words.opened)
+        if start is not None:
+            self._note_file(self._words.opened, start)
 
-    def _commit(self) -> None:
-        offset = self.offset
-        starts = [self._lines.open_start(stream) for stream in STREAMS]
-        opened = [offset if start is None else start for start in starts]
-        self._pair.store(offset, self._size, *opened)
-        self._feed.low_waters[self._number] = min(offset, *opened)
-        self._feed.room_bell.ring()
+    # Requests and chores
 
-    def _sync(self) -> None:
-        try:
-            os.fsync(self._fd)
-        except OSError:
-            pass  # a pipe or a device: there is nothing to wait for
+    async def _wish(self, what: str) -> None:
+        if self._over:
+            return
+        done = trio.Event()
+        self._wishes.append((what, done))
+        self._bell.ring()
+        await done.wait()
+
+    def _grant_wishes(self) -> None:
+        wishes, self._wishes = self._wishes, []
+        for what, done in wishes:
+            self._heed()
+            if what == "rotate":
+                self._rotate(now=True)
+            done.set()
+
+    def _deny_wishes(self) -> None:
+        """Nobody is to wait for a log that has ended."""
+        self._over = True
+        for _, done in self._wishes:
+            done.set()
+
+    def _wake_time(self) -> float:
+        """Return when there is something to do though nothing happens."""
+        times = [float("inf")]
+        if self._open_since is not None:
+            times.append(self._open_since[1] + OPEN_LINE_SECONDS)
+        if self._error or self._owes():
+            times.append(max(self._retry_at, trio.current_time() + 0.01))
+        if self._care.limits.max_age:
+            times.append(self._next_chore)
+        return min(times)
+
+    def _do_chores(self) -> None:
+        """Rotate a file that is too old, and remove those that are."""
+        now, limits = trio.current_time(), self._care.limits
+        if now < self._next_chore or not limits.max_age:
+            return
+        self._next_chore = now + min(CHORE_SECONDS, max(0.1, limits.max_age / 4))
+        if time.time_ns() - self._shelf.since > limits.max_age * _NANO:
+            self._rotate()
+        self.tidy()
+
+
+def _line(data: bytes) -> int:
+    """Return the length of the first line of ``data``, or of all of it."""
+    return data.find(b"\n") + 1 or len(data)

@@ -32,7 +32,7 @@ class Screen:
     @property
     def counters(self) -> dict[str, object]:
         """What ``status`` tells of it."""
-        return self.size._asdict()
+        return self.size._asdict() | self.terminal.manners()
 
     def resize(self, size: Size) -> None:
         """Change the size: at once, or in a moment when it was changed just now."""

@@ -2,7 +2,7 @@
 
 import attrs
 
-from attachd.keeper.config import LogSpec
+from attachd.keeper.config import LogCare, LogSpec
 from attachd.state.sizes import DEFAULT_SIZE, Size
 
 
@@ -16,8 +16,9 @@ class Settings:
     runtime: list[str]  #: argv of a runtime call, to be followed by the verb
     cgroups: list[str]  #: lines of /proc/PID/cgroup
     logs: list[LogSpec]
+    log_care: LogCare
     exit_file: str
-    stdin_once: bool
+    stdin_eof: str
     rm: bool
     timeout: float | None
     exit_command: list[str]
@@ -42,8 +43,9 @@ class Settings:
             runtime=_texts(state["runtime"]),
             cgroups=_texts(state["cgroups"]),
             logs=[_log(entry) for entry in _list(state["logs"])],
+            log_care=_care(config["log_care"]),
             exit_file=str(config["exit_file"]),
-            stdin_once=bool(config["stdin_once"]),
+            stdin_eof=str(config["stdin_eof"]),
             rm=bool(config["rm"]),
             timeout=None if timeout is None else float(str(timeout)),
             exit_command=[str(command), *arguments] if command else [],
@@ -82,3 +84,16 @@ def _size(value: object) -> Size:
 def _log(value: object) -> LogSpec:
     entry = _map(value)
     return LogSpec(str(entry["format"]), str(entry["path"]), int(str(entry["start"])))
+
+
+def _care(value: object) -> LogCare:
+    entry = _map(value)
+    return LogCare(
+        max_size=int(str(entry["max_size"])),
+        max_files=int(str(entry["max_files"])),
+        max_age=float(str(entry["max_age"])),
+        max_total=int(str(entry["max_total"])),
+        compress=str(entry["compress"]),
+        on_error=str(entry["on_error"]),
+        sync=bool(entry["sync"]),
+    )

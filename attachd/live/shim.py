@@ -9,20 +9,25 @@ import trio
 from attachd.errors import LifecycleError
 from attachd.keeper import files
 from attachd.keeper.descriptors import Table
+from attachd.keeper.parcels import Post
 from attachd.live.connection import Connection
 from attachd.live.container import Container
 from attachd.live.ending import clean_up, drain, write_record
 from attachd.live.feed import Bell, Feed
 from attachd.live.keyboard import Keyboard
-from attachd.live.logfile import LogFile
+from attachd.live.logfile import Care, LogFile
+from attachd.live.memory import Memory
 from attachd.live.past import Past
 from attachd.live.pump import pump
 from attachd.live.screen import Screen
 from attachd.live.settings import Settings
+from attachd.live.shelf import Shelf, number_of
+from attachd.live.squeeze import squeeze
 from attachd.live.stdin import Stdin
 from attachd.live.terminal import Terminal
 from attachd.live.writers import Writers
 from attachd.state.header import Header
+from attachd.state.retention import Limits
 from attachd.state.ring import STDERR, STDOUT, STREAM_NAMES, STREAMS
 from attachd.wire import messages as say
 
@@ -56,24 +61,28 @@ class Shim:
             again=header.restarts > 0,
         )
         self.container = Container(header, self._directory, settings, table.news)
-        self._logs = [
-            LogFile(number, self.feed, fd, spec.format, spec.start, header.log(number))
-            for number, (fd, spec) in enumerate(zip(table.logs, settings.logs, strict=True))
-        ]
+        self._shelves = [self._make_shelf(number) for number in range(len(settings.logs))]
+        self._logs = [self._make_log(shelf) for shelf in self._shelves]
+        self.memory = Memory(self.feed, self._logs)
         self._connections: set[Connection] = set()
         self._released = Bell()
         self._gone = Bell()
 
     async def run(self) -> None:
         """Serve until the container has ended and its clients know; then remove the socket."""
+        settings = self.settings
         async with trio.open_nursery() as nursery:
             await self.container.find_start()
             nursery.start_soon(self._accept_clients, nursery)
             nursery.start_soon(self.stdin.run)
+            nursery.start_soon(self.stdin.miss_writers)
             nursery.start_soon(self.container.hear_news)
             nursery.start_soon(self.container.watch_keeper)
             nursery.start_soon(self.container.enforce_timeout)
             nursery.start_soon(self.writers.gather)
+            if settings.log_care.compress:
+                for log, shelf in zip(self._logs, self._shelves, strict=True):
+                    nursery.start_soon(squeeze, log, shelf, settings.log_care.compress)
             if self._screen is not None:
                 nursery.start_soon(self._screen.run)
             await self._follow()
@@ -114,15 +123,38 @@ class Shim:
         header, table, settings = self._header, self._table, self.settings
         if self._screen is not None and settings.stdin:
             terminal = self._screen.terminal
-            return Keyboard(header, terminal, table.intake, table.orders, self._tell_writer)
-        return Stdin(header, table.stdin, table.intake, table.orders, settings.stdin_once)
+            ours = (table.intake, table.orders, self._tell_writer, settings.stdin_eof)
+            return Keyboard(header, terminal, *ours)
+        return Stdin(header, table.stdin, table.intake, table.orders, settings.stdin_eof)
 
     def _tell_writer(self, key: bytes, text: str) -> None:
         for connection in self._connections:
             if connection.key == key:
                 connection.tell(say.Notice(code="line_too_long", text=text))
 
+    def _make_shelf(self, number: int) -> Shelf:
+        held = {name: fd for name, fd in self._table.logs.items() if number_of(name) == number}
+        post = Post(self._table.parcels)
+        return Shelf(number, self.settings.logs[number], held, self._directory, post)
+
+    def _make_log(self, shelf: Shelf) -> LogFile:
+        care, number = self.settings.log_care, shelf.number
+        limits = Limits(care.max_size, care.max_files, care.max_age, care.max_total)
+        ours = Care(limits, care.on_error == "block", care.sync, self.settings.drain_timeout)
+        form = self.settings.logs[number].format
+        return LogFile(number, self.feed, shelf, form, self._header.log(number), ours)
+
     # What clients ask for
+
+    async def rotate_logs(self) -> None:
+        """Begin a new file of each log."""
+        for log in self._logs:
+            await log.rotate()
+
+    async def reopen_logs(self) -> None:
+        """Go on in the files that have the logs' names now."""
+        for log in self._logs:
+            await log.reopen()
 
     @property
     def past(self) -> Past | None:
@@ -135,6 +167,11 @@ class Shim:
             phase = self.container.phase.value
             raise LifecycleError(f"cannot release a container that is {phase}")
         self._released.ring()
+
+    def count_client(self) -> int:
+        """Count one more; return how many have come since the container was made."""
+        self._header.served += 1
+        return self._header.served
 
     def report(self) -> dict[str, object]:
         """Return the shim's counters, and each client's."""
@@ -160,6 +197,9 @@ class Shim:
             if self._screen
             else None,
             "writer": self.writers.holder,
+            "served": header.served,
+            "gaps": header.gaps,
+            "missed": header.missed,
             "clients": [connection.counters for connection in self._connections],
         }
 

@@ -1,7 +1,7 @@
 """The speaker: what one client is told. Answers first, then output from its cursor, then the end.
 
 It takes what the client's credit allows from the ring, and waits for nobody but its own client:
-a client that does not read is overtaken, and told so. Small news, like the echo of a key, are
+what the ring has overwritten comes from the log files, and what those do not have is a gap. Small news, like the echo of a key, are
 written at once by whoever brings them; everything else by a task.
 """
 
@@ -11,6 +11,7 @@ from collections import deque
 import trio
 
 from attachd.live.feed import Bell, Feed
+from attachd.live.memory import Piece, Recall
 from attachd.live.past import Past
 from attachd.state.ring import STREAM_NAMES, STREAMS, Cursor, Missed
 from attachd.state.timeline import Change
@@ -30,12 +31,19 @@ class Speaker:
     """One client's side of the feed. Silent until ``begin``."""
 
     def __init__(
-        self, stream: trio.SocketStream, session: Session, feed: Feed, past: Past | None
+        self,
+        stream: trio.SocketStream,
+        session: Session,
+        feed: Feed,
+        past: Past | None,
+        recall: Recall | None = None,
     ) -> None:
         self._stream = stream
         self._session = session
         self._feed = feed
         self._past = past
+        self._recall = recall
+        self._recalled: deque[Piece | Missed] = deque()  #: from the log, not yet told
         self._bell = Bell()
         self._outbox: deque[say.Message] = deque()
         self._rest = b""  #: encoded, and not yet written
@@ -87,6 +95,8 @@ class Speaker:
     def end(self) -> None:
         """Say nothing more."""
         self._feed.listeners.discard(self._speak_at_once)
+        if self._recall is not None:
+            self._recall.close()
 
     def tell(self, message: say.Message) -> None:
         """Queue a message."""
@@ -111,6 +121,8 @@ class Speaker:
                 self._sending = False
             elif self._session.state is State.CLOSED:
                 return
+            elif self._recall is not None and self._is_overtaken():
+                self._recalled += await self._recall.take(self._offset)
             else:
                 self._idle = True
                 try:
@@ -134,7 +146,17 @@ class Speaker:
     def _is_small(self) -> bool:
         """True when there is little to say, and all of it may be said."""
         cursor, newest = self._cursor, self._feed.index.newest
+        if self._recalled or self._is_overtaken():
+            return False
         return cursor is None or newest - cursor.offset <= min(AT_ONCE_BYTES, self._credit)
+
+    @property
+    def _offset(self) -> int:
+        return self._cursor.offset if self._cursor else self._feed.index.newest
+
+    def _is_overtaken(self) -> bool:
+        """True when the ring does not have what is to be told next, and it may be told."""
+        return self._offset < self._feed.index.oldest and self._credit > 0
 
     def _write(self, data: bytes) -> bytes:
         """Write what the socket takes; return the rest. What is wrong the task will find out."""
@@ -190,21 +212,38 @@ class Speaker:
             return None
         if change is not None:
             limit = min(limit, change.offset - cursor.offset)
-        step = cursor.step(self._feed.index, limit)
+        step = self._next_step(cursor, limit)
         if step is None:
             return None
         if isinstance(step, Missed):
             return self._gap(step)
-        data = self._feed.read(step.start, step.end)
-        self._credit -= len(data)
-        self._sent += len(data)
+        self._credit -= len(step.data)
+        self._sent += len(step.data)
         return say.Output(
-            offset=step.start, stream=STREAM_NAMES[step.stream], time=step.time, data=data
+            offset=step.start, stream=STREAM_NAMES[step.stream], time=step.time, data=step.data
         )
+
+    def _next_step(self, cursor: Cursor, limit: int) -> Piece | Missed | None:
+        """Move the cursor on, over what was recalled or over the ring; None: nothing is there."""
+        if self._recalled:
+            step = self._recalled.popleft()
+            if isinstance(step, Piece) and len(step.data) > limit:
+                step, rest = step.cut(limit)
+                self._recalled.appendleft(rest)
+            cursor.offset = step.end
+            return step
+        if self._recall is not None and self._is_overtaken():
+            return None  # the task asks the log
+        found = cursor.step(self._feed.index, limit)
+        if found is None or isinstance(found, Missed):
+            return found
+        data = self._feed.read(found.start, found.end)
+        return Piece(found.start, found.stream, found.time, data)
 
     def _gap(self, missed: Missed) -> say.Message:
         self._gaps += 1
         self._missed += missed.end - missed.start
+        self._feed.count_gap(missed.end - missed.start)
         if self._disconnects:
             text = f"too slow: {missed.end - missed.start} bytes from {missed.start} are gone"
             return say.Goodbye(code="slow", text=text)

@@ -16,6 +16,7 @@ import trio
 from attachd.errors import Refused, RemoteProtocolError
 from attachd.keeper.descriptors import Libc
 from attachd.live.feed import Bell
+from attachd.state.eofpolicy import ANY, ONCE, STATES
 from attachd.state.header import Header
 from attachd.state.intake import Intake
 
@@ -34,6 +35,9 @@ ENTRY_BYTES = 64 * 1024
 
 PUNCH_GRAIN = 64 * 1024
 
+#: Who has sent stdin is back so soon after the server was killed, or has left, too.
+RETURN_SECONDS = 5.0
+
 #: Called with (own offset delivered, eof) for each acknowledgement of one writer.
 Listener = Callable[[int, bool], None]
 
@@ -50,10 +54,12 @@ class _Accepted(NamedTuple):
 
 
 class Stdin:
-    """The container's stdin, or its absence (``fd`` -1)."""
+    """The container's stdin, or its absence (``fd`` -1); ``policy`` is of `state.eofpolicy`."""
 
-    def __init__(self, header: Header, fd: int, intake: int, orders: int, once: bool) -> None:
-        self.once = once
+    def __init__(
+        self, header: Header, fd: int, intake: int, orders: int, policy: str = ANY
+    ) -> None:
+        self.policy = policy
         self._header = header
         self._fd = fd
         self._intake_fd = intake
@@ -72,10 +78,10 @@ class Stdin:
 
     @property
     def state(self) -> str:
-        """``open``, ``once`` (open until its first writer ends), or ``closed``."""
+        """``closed``, or what its policy is called while it is open."""
         if self._fd < 0 or self._header.stdin_eof or self._header.stdin_closed:
             return "closed"
-        return "once" if self.once else "open"
+        return STATES[self.policy]
 
     @property
     def counters(self) -> dict[str, object]:
@@ -116,6 +122,21 @@ class Stdin:
         if self._listeners.get(key) == listener:
             del self._listeners[key]
             self._intake.release(key)
+
+    def leave(self, key: bytes) -> None:
+        """A client has gone: with the policy ``once`` a writer's leaving is the end of stdin."""
+        if self.policy == ONCE and key not in self._listeners and self.accepted(key):
+            self.offer_eof(key)
+
+    async def miss_writers(self) -> None:
+        """After a restart: those who have written before and do not come back have left.
+
+        Returns after RETURN_SECONDS.
+        """
+        before = self._intake.keys()
+        await trio.sleep(RETURN_SECONDS)
+        for key in before:
+            self.leave(key)
 
     def offer(self, key: bytes, offset: int, data: bytes) -> None:
         """Take a writer's bytes; what was offered before is skipped.

@@ -113,6 +113,11 @@ class Terminal:
             erase=_enabled([keys[termios.VERASE]]),
         )
 
+    def manners(self) -> dict[str, bool]:
+        """Return whether it collects lines, and whether it shows what is typed (termios(3))."""
+        local = termios.tcgetattr(self.fd)[3]
+        return {"canonical": bool(local & termios.ICANON), "echo": bool(local & termios.ECHO)}
+
     def end_of_input(self) -> bytes:
         """Return the key that means "no more input": VEOF, ctrl-D unless it was changed."""
         keys = termios.tcgetattr(self.fd)[6]

@@ -75,6 +75,10 @@ class Writers:
         full = client.role == "full" and not client.robbed
         return full and self._lease.allows(client.key)
 
+    def holds(self, client: Client) -> bool:
+        """Return whether ``client`` is the only one who may write."""
+        return self.allows(client) and self._lease.holder == client.key
+
     def enter(self, client: Client, size: Size, *, resumed: bool = False) -> None:
         """A client has come, or was cut off, with a terminal of this size if that is usable."""
         self._clients.append(client)

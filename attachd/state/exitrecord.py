@@ -31,6 +31,7 @@ class Ending(NamedTuple):
     drained: bool
     streams: dict[str, int]  #: bytes of each stream
     log_offset: int
+    log_dropped: int
     restarts: int
 
 
@@ -62,6 +63,7 @@ def exit_record(container: str, stream_id: str, end: Ending) -> dict[str, object
         "bytes": dict(end.streams),
         "offset": sum(end.streams.values()),
         "log_offset": end.log_offset,
+        "log_dropped": end.log_dropped,
         "drained": end.drained,
         "restarts": end.restarts,
         "stream_id": stream_id,

@@ -13,11 +13,11 @@ Each word has one writer, named below. The layout is private to one running shim
 server agree on it through VERSION, and nobody else reads it.
 """
 
-from typing import overload
+from typing import NamedTuple, overload
 
 #: "attachd" and a layout number; a successor that does not know it must not touch anything.
 MAGIC = int.from_bytes(b"attachd\0", "big")
-VERSION = 2
+VERSION = 3
 
 #: How many log files may have a cursor of their own.
 MAX_LOGS = 4
@@ -25,8 +25,26 @@ MAX_LOGS = 4
 #: How many writers of stdin are remembered across a lost connection.
 MAX_WRITERS = 64
 
-#: cursor, file size, open start of stdout, open start of stderr
-LOG_WORDS = 4
+
+class LogWords(NamedTuple):
+    """What is committed of one log; offsets and sizes are bytes.
+
+    ``opened`` to ``cursor`` is a line that is still open, ``lost`` to ``opened`` is output that
+    could not be written and is not told in the log yet; both are mostly empty.
+    """
+
+    cursor: int = 0  #: output before this was taken from the ring
+    opened: int = 0  #: output before this is in the log, or was given up
+    lost: int = 0  #: output before this is in the log
+    size: int = 0  #: of the file that is being written
+    first: int = 0  #: the offset of that file's first byte of output
+    start: int = 0  #: the position in the file where our text begins
+    inode: int = 0  #: which file it is; 0 for the one that was opened at birth
+    unfinished: int = 0  #: bit N is set: the last text of stream N was a piece of a line
+    dropped: int = 0  #: output that could not be written, in all
+
+
+LOG_WORDS = len(LogWords._fields)
 
 #: key high, key low, own bytes accepted, offset in the stdin file after its last byte
 WRITER_WORDS = 4
@@ -127,6 +145,11 @@ class Header:
     ended = Word(30)  #: 1 when the exit record is on disk
     cleaned = Word(31)  #: 1 when the exit command was begun: it is run at most once
 
+    # The server's counts over all clients, also those that have left.
+    served = Word(40)  #: clients that were welcomed
+    gaps = Word(41)  #: gaps that clients were told of
+    missed = Word(42)  #: bytes in these gaps
+
     def __init__(self, words: memoryview) -> None:
         self.words = words
 
@@ -168,5 +191,5 @@ class Header:
         return Pair(self.words, _LATEST_AT, KEY_WORDS)
 
     def log(self, number: int) -> Pair:
-        """The committed state of log ``number``: cursor, size, open starts."""
+        """The committed state of log ``number``, the fields of LogWords."""
         return Pair(self.words, _LOGS_AT + number * Pair.size(LOG_WORDS), LOG_WORDS)

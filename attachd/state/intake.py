@@ -33,6 +33,10 @@ def _halves(key: bytes) -> tuple[int, int]:
     return int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
 
 
+def _key(high: int, low: int) -> bytes:
+    return high.to_bytes(8, "big") + low.to_bytes(8, "big")
+
+
 class Intake:
     """The table of writers over the words of a header."""
 
@@ -53,6 +57,11 @@ class Intake:
                 self._slots[key] = slot
                 return self._writer(slot)
         return self._present.get(key)
+
+    def keys(self) -> list[bytes]:
+        """Return the keys of the writers in the table."""
+        rows = [self._row(slot) for slot in range(MAX_WRITERS)]
+        return [_key(row[_HIGH], row[_LOW]) for row in rows if row[_END]]
 
     def hold(self, key: bytes) -> None:
         """Remember a writer that is there, however many others come: for this server's life."""
@@ -82,7 +91,7 @@ class Intake:
         self._words[at + _LOW] = low
         self._words[at + _OWN] = own + size - before
         self._words[at + _END] = size
-        key = high.to_bytes(8, "big") + low.to_bytes(8, "big")
+        key = _key(high, low)
         if key in self._present:
             self._present[key] = Writer(_NO_SLOT, own + size - before, size)
 

@@ -30,7 +30,7 @@ class Hello:
     version: int
     features: list[str] = attrs.field(factory=list)
     role: str = "full"  #: full | viewer
-    since: str = "live"  #: start | live | none | screen | tail:LINES | offset:BYTES
+    since: str = "live"  #: start | live | none | screen | tail:LINES | offset:BYTES | time:NS
     flow: str = "gap"  #: gap | disconnect
     credit: int  #: bytes of output data that may be sent before more is granted
     name: str = ""  #: for people, shown in status
@@ -53,7 +53,7 @@ class Welcome:
     oldest: int  #: the first offset still held
     newest: int  #: the offset of the next byte to come
     offset: int  #: where this client's output starts
-    stdin: str  #: open | once | closed
+    stdin: str  #: open | once | owner | never | closed
     stdin_offset: int  #: how many bytes of this key's stdin were accepted so far
     stdin_window: int  #: how many bytes of stdin may be sent beyond the last acknowledged one
     max_frame: int
@@ -79,7 +79,7 @@ class Output:
 
 @attrs.frozen(kw_only=True)
 class Gap:
-    """server: bytes ``start`` to ``end`` will not come: they were overwritten in the ring."""
+    """server: bytes ``start`` to ``end`` will not come: neither ring nor log has them."""
 
     start: int
     end: int
@@ -234,6 +234,20 @@ class Release:
 
 
 @attrs.frozen(kw_only=True)
+class Rotate:
+    """client: begin a new file of each log. Done when that is so, or error."""
+
+    id: int
+
+
+@attrs.frozen(kw_only=True)
+class Reopen:
+    """client: go on in the files that have the logs' names now. Done when that is so, or error."""
+
+    id: int
+
+
+@attrs.frozen(kw_only=True)
 class Detach:
     """client: leaving; the server answers goodbye."""
 
@@ -273,7 +287,7 @@ class Goodbye:
 Message = (
     Hello | Welcome | Output | Gap | Resized | Eof | Exit | Stdin | StdinEof | StdinAck
     | StdinRefused | Size | Resize | Lease | Writer | Notice | Credit | Ping | Pong | Start
-    | Signal | Status | Release | Detach | Done | Report | Error | Goodbye
+    | Signal | Status | Release | Rotate | Reopen | Detach | Done | Report | Error | Goodbye
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from attachd.wire.messages import MAX_INT
 
 
 class Origin(NamedTuple):
-    """``start``, ``live``, ``none``, ``screen``, or ``tail`` and ``offset`` with a number."""
+    """``start``, ``live``, ``none``, ``screen``, or ``tail``, ``offset``, ``time`` with a number."""
 
     kind: str
     number: int = 0
@@ -19,9 +19,9 @@ def parse_origin(text: str) -> Origin:
     if kind in ("start", "live", "none", "screen") and not colon:
         return Origin(kind)
     number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else -1
-    if kind in ("tail", "offset") and 0 <= number <= MAX_INT:
+    if kind in ("tail", "offset", "time") and 0 <= number <= MAX_INT:
         return Origin(kind, number)
     raise Refused(
         "bad_request",
-        f"{text!r:.80} is none of start, live, none, screen, tail:LINES, offset:BYTES",
+        f"{text!r:.80} is none of start, live, none, screen, tail:LINES, offset:BYTES, time:NS",
     )

@@ -26,9 +26,11 @@ from attachd.wire.messages import (
     Ping,
     Pong,
     Release,
+    Reopen,
     Report,
     Resize,
     Resized,
+    Rotate,
     Signal,
     Size,
     Start,
@@ -86,6 +88,7 @@ _NEWS = (
 )  # fmt: skip
 _WISHES = (
     Stdin, StdinEof, Credit, Size, Resize, Lease, Ping, Pong, Start, Signal, Status, Release,
+    Rotate, Reopen,
 )  # fmt: skip
 
 #: state -> speaker -> message -> next state. A server may speak to a client that is leaving,

@@ -12,6 +12,7 @@ no error either: what is left is read from the container's files.
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import NoReturn
 
 import attrs
 import trio
@@ -41,18 +42,26 @@ async def attach(
     name: str = "",
     window: int = WINDOW,
     size: Size = NO_SIZE,
+    stream_id: str = "",
     connection: trio.SocketStream | None = None,
 ) -> AsyncIterator["Client"]:
     """Attach to a container, running or ended; detach when the block is left.
 
     ``since`` is ``start``, ``live``, ``none``, ``screen``, ``tail:LINES`` or ``offset:BYTES``;
-    ``role`` is ``full`` or ``viewer``; ``size`` is that of a terminal of ours; ``connection``
-    may be one that was made before. Raises NoSuchContainer, Ended when the server refuses,
-    UsageError when there is nothing to read.
+    ``role`` is ``full`` or ``viewer``; ``size`` is that of a terminal of ours; ``stream_id`` that
+    of the container which is meant, where the offset is an earlier one's; ``connection`` may be
+    one that was made before. Raises NoSuchContainer, Ended when the server refuses
+    (``other_stream``: it is another container), UsageError when there is nothing to read.
     """
     place = Place.find(container, root)
     conversation = Conversation(
-        since=since, role=role, flow=flow, name=name, window=window, size=size
+        since=since,
+        role=role,
+        flow=flow,
+        name=name,
+        window=window,
+        size=size,
+        stream_id=stream_id,
     )
     client = Client(place, conversation)
     async with unwrapped(), trio.open_nursery() as nursery:
@@ -70,9 +79,10 @@ async def unwrapped() -> AsyncIterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from group.exceptions[0].__cause__
-        raise
+        only: BaseException = group
+        while isinstance(only, BaseExceptionGroup) and len(only.exceptions) == 1:
+            only = only.exceptions[0]
+        raise only from only.__cause__
 
 
 @attrs.define(eq=False)
@@ -85,6 +95,7 @@ class Client:
     _files: Iterator[Event] | None = None
     _error: AttachdError | None = None
     _over: bool = False
+    _cut: bool = False  #: a frame may have been cut: nothing can follow it
     _lost: int = 0
     _changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
     _sending: trio.Lock = attrs.field(factory=trio.Lock)
@@ -140,10 +151,22 @@ class Client:
         Raises Refused when the container's stdin is closed before that. On cancel: what was
         queued is still sent while the client is attached.
         """
-        conversation, drops = self._conversation, self._conversation.drops
-        end = await self.post(data)
-        while conversation.stdin_acked < end:
+        drops = self._conversation.drops
+        await self.wait_written(await self.post(data), drops)
+
+    async def wait_written(self, end: int, drops: int = 0) -> None:
+        """Return when our bytes of stdin before ``end`` were written to the container.
+
+        Raises Refused when stdin is closed before that, or was refused more than ``drops`` times.
+        """
+        while self._conversation.stdin_acked < end:
             self._check_stdin(drops)
+            await self._changed.park()
+
+    async def wait_refused(self) -> NoReturn:
+        """Raise Refused as soon as no more stdin is taken, or some was refused; never return."""
+        while True:
+            self._check_stdin(0)
             await self._changed.park()
 
     async def post(self, data: bytes) -> int:
@@ -159,6 +182,11 @@ class Client:
         """Take stdin, to be sent by the next ``flush``; return as ``post`` does."""
         self._conversation.write(data)
         return self._conversation.stdin_end
+
+    @property
+    def written(self) -> int:
+        """How many bytes of our stdin were written to the container; a typed end counts, too."""
+        return self._conversation.stdin_acked
 
     @property
     def pending(self) -> int:
@@ -191,12 +219,15 @@ class Client:
             self._conversation.set_size(size)
 
     async def send_eof(self) -> None:
-        """Close the container's stdin; return when the server has taken the request."""
-        self._conversation.write_eof()
+        """Close the container's stdin; return when the server has taken the request.
+
+        Raises Refused when this client may not: ``eof_denied``, ``leased`` or ``denied``.
+        """
+        conversation = self._conversation
+        conversation.write_eof()
         await self.flush()
-        while not self._conversation.stdin_closed:
-            refusal = self._conversation.refusal
-            if refusal is not None and not self._conversation.eof_wanted:
+        while (refusal := conversation.eof_refusal) or not conversation.stdin_closed:
+            if refusal is not None:
                 raise Refused(refusal.code, refusal.text)
             self._check_alive()
             await self._changed.park()
@@ -228,6 +259,14 @@ class Client:
     async def release(self) -> None:
         """Let the shim of an ended container go. Raises Refused when it has not ended."""
         await self._ask(lambda: self._conversation.request(say.Release))
+
+    async def rotate(self) -> None:
+        """Begin a new file of each log. Raises Refused with the reason."""
+        await self._ask(lambda: self._conversation.request(say.Rotate))
+
+    async def reopen(self) -> None:
+        """Have the logs go on in the files that have their names now. Raises Refused."""
+        await self._ask(lambda: self._conversation.request(say.Reopen))
 
     async def resize(self, size: Size) -> None:
         """Give the container's terminal a size. Raises Refused where it has none."""
@@ -334,7 +373,10 @@ class Client:
         with trio.move_on_after(PATIENCE_SECONDS):
             while True:
                 try:
-                    peer = self.place.connect()
+                    peer = self.place.connect(blocking=False)
+                except BlockingIOError:
+                    await trio.sleep(_RETRY_SECONDS)  # many wait already
+                    continue
                 except (FileNotFoundError, ConnectionRefusedError) as error:
                     if self.place.exit_record() is not None:
                         self._recall()
@@ -344,7 +386,6 @@ class Client:
                 except OSError as error:
                     raise _cannot(self.place, str(error.strerror)) from None
                 else:
-                    peer.setblocking(False)
                     return trio.SocketStream(trio.socket.from_stdlib_socket(peer))
                 if self._conversation.welcome is None:
                     break
@@ -355,6 +396,7 @@ class Client:
         conversation = self._conversation
         resumed = conversation.welcome is not None and conversation.since != "none"
         since = f"offset:{conversation.position}" if resumed else conversation.since
+        conversation.check_stream(self.place.exit_record())
         self._files = recall(self.place, since)
 
     async def leave(self) -> None:
@@ -363,7 +405,8 @@ class Client:
             patience.shield = True
             self._conversation.detach()
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await self.flush()
+                if not self._cut:
+                    await self.flush()
 
     async def flush(self) -> None:
         """Send what is queued; what a broken connection did not take, the next one gets.
@@ -374,8 +417,10 @@ class Client:
             stream = self._stream
             data = self._conversation.outgoing() if stream is not None else b""
             if stream is not None and data:
+                self._cut = True
                 with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                     await stream.send_all(data)
+                self._cut = False
 
 
 def _cannot(place: Place, why: str) -> Ended:

@@ -16,6 +16,22 @@ FAILED = 125
 class Parser(argparse.ArgumentParser):
     """An argparse parser whose errors are one line."""
 
+    #: Options may stand between an argument and one that may be left out, which argparse only
+    #: then takes for it (https://docs.python.org/3/library/argparse.html#intermixed-parsing).
+    mixed = False
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: list[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse, also as a verb's parser: intermixed where that was asked for."""
+        if not self.mixed:
+            return super().parse_known_args(args, namespace)
+        self.mixed = False  # it is called back
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.mixed = True
+
     def error(self, message: str) -> NoReturn:
         """Raise UsageError instead of printing usage and ending."""
         raise UsageError(f"{message} (see {self.prog} --help)")

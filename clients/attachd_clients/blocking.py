@@ -41,6 +41,7 @@ def attach_blocking(
     name: str = "",
     window: int = WINDOW,
     size: Size = NO_SIZE,
+    stream_id: str = "",
 ) -> Iterator["BlockingClient"]:
     """Attach to a container, running or ended; detach when the block is left.
 
@@ -48,7 +49,13 @@ def attach_blocking(
     """
     place = Place.find(container, root)
     conversation = Conversation(
-        since=since, role=role, flow=flow, name=name, window=window, size=size
+        since=since,
+        role=role,
+        flow=flow,
+        name=name,
+        window=window,
+        size=size,
+        stream_id=stream_id,
     )
     client = BlockingClient(place, conversation)
     try:
@@ -111,12 +118,14 @@ class BlockingClient:
             self._turn(deadline)
 
     def send_eof(self, timeout: float | None = None) -> None:
-        """Close the container's stdin; return when the server has taken the request."""
-        deadline = _deadline(timeout)
-        self._conversation.write_eof()
-        while not self._conversation.stdin_closed:
-            refusal = self._conversation.refusal
-            if refusal is not None and not self._conversation.eof_wanted:
+        """Close the container's stdin; return when the server has taken the request.
+
+        Raises Refused when this client may not: ``eof_denied``, ``leased`` or ``denied``.
+        """
+        conversation, deadline = self._conversation, _deadline(timeout)
+        conversation.write_eof()
+        while (refusal := conversation.eof_refusal) or not conversation.stdin_closed:
+            if refusal is not None:
                 raise Refused(refusal.code, refusal.text)
             self._turn(deadline)
 
@@ -131,6 +140,14 @@ class BlockingClient:
     def release(self, timeout: float | None = None) -> None:
         """Let the shim of an ended container go. Raises Refused when it has not ended."""
         self._ask(lambda: self._conversation.request(say.Release), timeout)
+
+    def rotate(self, timeout: float | None = None) -> None:
+        """Begin a new file of each log. Raises Refused with the reason."""
+        self._ask(lambda: self._conversation.request(say.Rotate), timeout)
+
+    def reopen(self, timeout: float | None = None) -> None:
+        """Have the logs go on in the files that have their names now. Raises Refused."""
+        self._ask(lambda: self._conversation.request(say.Reopen), timeout)
 
     def resize(self, size: Size, timeout: float | None = None) -> None:
         """Give the container's terminal a size. Raises Refused where it has none."""
@@ -263,6 +280,7 @@ class BlockingClient:
         conversation = self._conversation
         resumed = conversation.welcome is not None and conversation.since != "none"
         since = f"offset:{conversation.position}" if resumed else conversation.since
+        conversation.check_stream(self.place.exit_record())
         self._files = recall(self.place, since)
 
 

@@ -23,7 +23,10 @@ WINDOW = 1 << 20
 STDIN_BYTES = 64 * 1024
 
 #: What this library knows beyond the first version of the protocol.
-FEATURES = ["lease", "terminal"]
+FEATURES = ["lease", "logs", "terminal"]
+
+#: What refuses the end of stdin alone: it may be wanted again later.
+_EOF_REFUSALS = ("leased", "eof_denied", "stdin_full")
 
 Event = say.Output | say.Gap | say.Resized | say.Writer | say.Notice | say.Eof | say.Exit
 Answer = say.Done | say.Report | say.Error | say.Pong
@@ -47,6 +50,7 @@ class Conversation:
     name: str = ""
     window: int = WINDOW
     size: Size = NO_SIZE  #: our own terminal, 0x0 without one
+    stream_id: str = ""  #: the stream that ``since`` belongs to; empty: whichever is there
 
     welcome: say.Welcome | None = None
     goodbye: say.Goodbye | None = None
@@ -96,7 +100,7 @@ class Conversation:
                 credit=max(0, self.window - buffered),
                 name=self.name,
                 key=self._key,
-                stream_id=self.welcome.stream_id if self.welcome and resumed else "",
+                stream_id=self._meant_stream,
             )
         )
 
@@ -123,6 +127,18 @@ class Conversation:
         rest = bytes(self._outgoing)
         self._outgoing.clear()
         return rest
+
+    def check_stream(self, record: say.Record | None) -> None:
+        """Raise Ended (``other_stream``) when an exit record is another container's."""
+        found = (record or {}).get("stream_id")
+        if self._meant_stream and found not in (None, self._meant_stream):
+            raise Ended("other_stream", "this container is not the one the offset belongs to")
+
+    @property
+    def _meant_stream(self) -> str:
+        """Whose offsets ours are; empty when we have none yet."""
+        resumed = self.welcome is not None and self.since != "none"
+        return self.welcome.stream_id if self.welcome and resumed else self.stream_id
 
     @property
     def attached(self) -> bool:
@@ -164,9 +180,10 @@ class Conversation:
         self._eof_at = self.stdin_end
 
     @property
-    def eof_wanted(self) -> bool:
-        """True from ``write_eof`` on, until somebody else's lease has forbidden it."""
-        return self._eof_at is not None
+    def eof_refusal(self) -> say.Error | say.StdinRefused | None:
+        """Why the end that ``write_eof`` wanted was not taken; None while it was or may be."""
+        final = self.refusal is not None and self.refusal.code == "denied"
+        return self.refusal if final or self._eof_at is None else None
 
     def set_size(self, size: Size) -> None:
         """Our own terminal has this size now."""
@@ -176,7 +193,10 @@ class Conversation:
 
     # Requests
 
-    def request(self, kind: type[say.Start | say.Status | say.Release | say.Ping]) -> int:
+    def request(
+        self,
+        kind: type[say.Start | say.Status | say.Release | say.Ping | say.Rotate | say.Reopen],
+    ) -> int:
         """Queue a request; return its id, under which ``answer`` will be."""
         self._last_id += 1
         self._say(kind(id=self._last_id))
@@ -248,7 +268,8 @@ class Conversation:
             case say.Error(id=0):
                 self.refusal = message
                 self.stdin_closed |= message.code in ("stdin_closed", "denied")
-                self._eof_at = None if message.code == "leased" else self._eof_at
+                if message.code in _EOF_REFUSALS:
+                    self._forget_eof()
             case say.Done() | say.Report() | say.Error() | say.Pong():
                 if isinstance(message, say.Error) and message.id == self._lease_id:
                     self._lease = ""
@@ -287,7 +308,10 @@ class Conversation:
         self.drops += 1
         del self._unacked[max(0, refused.offset - self.stdin_acked) :]
         self._stdin_sent = refused.offset
-        self._eof_at = None
+        self._forget_eof()
+
+    def _forget_eof(self) -> None:
+        self._eof_at, self._eof_sent = None, False
 
     def _acknowledge(self, ack: say.StdinAck) -> None:
         fresh = ack.offset - self.stdin_acked

@@ -5,11 +5,11 @@ import os
 import sys
 from typing import NoReturn
 
-from attachd_clients.arguments import end, parser
-from attachd_clients.verbs import Act, acting, logs, look
+from attachd_clients.arguments import Parser, end, parser
+from attachd_clients.verbs import Act, acting, logs, look, sending
 
 #: In the order of the help.
-GROUPS = (look, logs, acting)
+GROUPS = (look, logs, acting, sending)
 
 
 def main() -> NoReturn:
@@ -28,7 +28,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     top = parser("attachctl", "Look after containers that run under attachd.")
     verbs = top.add_subparsers(required=True, metavar="VERB")
 
-    def verb(name: str, act: Act, about: str) -> argparse.ArgumentParser:
+    def verb(name: str, act: Act, about: str) -> Parser:
         made = verbs.add_parser(name, help=about, description=about, allow_abbrev=False)
         made.set_defaults(act=act)
         return made

@@ -1,22 +1,22 @@
-"""Output from files alone: what a shim that is gone would have sent."""
+"""What is left of a container when its shim is gone: its log files and its exit record.
+
+The same output at the same offsets as the shim would tell, from `attachd.history`.
+"""
 
 import os
-import sys
-from collections import deque
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from attachd.errors import UsageError
-from attachd.state.times import parse_rfc3339
+from attachd.history.reading import Chunk, History, Missed
+from attachd.history.segments import Segment, segments_of
+from attachd.state.ring import STREAM_NAMES
 from attachd.wire import messages as say
 from attachd.wire.origin import Origin, parse_origin
 from attachd_clients.conversation import Event
 from attachd_clients.places import Place
 
-_READ_BYTES = 256 * 1024
-
-#: How much of a log an ended container's screen is rebuilt from: as much as a running one's,
-#: and what the log puts around it.
+#: How much output an ended container's screen is rebuilt from: as much as a running one's,
+#: and more, since nobody has noted the modes before it.
 SCREEN_BYTES = 512 * 1024
 
 
@@ -29,117 +29,94 @@ def recall(place: Place, since: str) -> Iterator[Event]:
     if record is None:
         raise UsageError(f"the shim of {place.id} is gone, and there is no exit record")
     origin = parse_origin(since)
-    if origin.kind == "screen":
-        yield from read_log(place, last=SCREEN_BYTES)
-    elif origin.kind not in ("none", "live"):
-        yield from cut(read_log(place), origin)
+    if origin.kind not in ("none", "live"):
+        yield from read_log(place, origin)
     if origin.kind != "none":
         yield say.Eof(stream="stdout")
         yield say.Eof(stream="stderr")
     yield say.Exit(record=record)
 
 
-def read_log(
-    place: Place, end: int | None = None, *, last: int | None = None
-) -> Iterator[say.Output]:
-    """Yield all output in the container's first log, in the log's order, from offset 0.
+def read_log(place: Place, origin: Origin) -> Iterator[say.Output | say.Gap]:
+    """Yield all output that the log files have from ``origin`` on, and what they should have.
 
-    ``end`` is the size up to which the file is read; with ``last`` only about so many bytes at
-    the end of the file are, and offsets count from there. Offsets count what the log has before: a
-    line that stayed open is logged behind what the other stream said meanwhile, so they equal
-    the shim's for a container that uses one stream, and otherwise nearly so.
-
-    Raises UsageError when no log was kept or it cannot be read. Lines that are not in the
-    log's format are skipped.
+    Raises UsageError when no log was kept, it cannot be read, or ``origin`` is an offset that
+    there never was. A raw log does not say which stream a byte is of: all is told as stdout.
     """
+    form, number = _best_log(place)
+    end = _known_end(place)
+
+    def list_segments() -> list[Segment]:
+        return _settle(segments_of(place.path, number)[1], end)
+
+    history = History(list_segments, form)
+    at = _find(history, origin, end)
+    for item in history.read(at):
+        at = item.end
+        yield _gap(item) if isinstance(item, Missed) else _output(item)
+    if end is not None and at < end:
+        yield say.Gap(start=at, end=end)  # the last file is not there any more
+
+
+def _best_log(place: Place) -> tuple[str, int]:
+    """Return format and number of a log that knows streams and times, if there is one."""
     logs = place.state().get("logs")
     if not isinstance(logs, list) or not logs:
         raise UsageError(f"{place.id} keeps no log (--log none)")
-    log = logs[0]
-    try:
-        file = open(log["path"], "rb")  # noqa: SIM115  (closed below, over the whole iteration)
-    except OSError as error:
-        raise UsageError(f"cannot read the log {log['path']}: {error.strerror}") from None
-    with file:
-        file.seek(log["start"])
-        if last is not None:
-            _skip_to_the_last(file, log["start"], last)
-        left = sys.maxsize if end is None else end - log["start"]
-        yield from _raw(file, left) if log["format"] == "raw" else _cri(file, left)
+    forms = [str(log["format"]) for log in logs]
+    number = next((n for n, form in enumerate(forms) if form != "raw"), 0)
+    return forms[number], number
 
 
-def _skip_to_the_last(file: BinaryIO, start: int, count: int) -> None:
-    """Go to the beginning of a line that is about ``count`` bytes before the end."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(start, size - count))
-    if file.tell() > start:
-        file.readline()
+def _known_end(place: Place) -> int | None:
+    """Return the offset after the last byte; None when nobody has written it down."""
+    end = (place.exit_record() or {}).get("offset")
+    return end if isinstance(end, int) else None
 
 
-def cut(outputs: Iterator[say.Output], origin: Origin) -> Iterator[say.Output]:
-    """Yield what comes after ``origin`` (start, tail or offset)."""
-    if origin.kind == "tail":
-        yield from _last_lines(outputs, origin.number)
-        return
-    for output in outputs:
-        skip = max(0, origin.number - output.offset)
-        if skip < len(output.data):
-            yield _from(output, skip)
-
-
-def _from(output: say.Output, skip: int) -> say.Output:
-    return say.Output(
-        offset=output.offset + skip,
-        stream=output.stream,
-        time=output.time,
-        data=output.data[skip:],
-    )
-
-
-def _last_lines(outputs: Iterator[say.Output], lines: int) -> Iterator[say.Output]:
-    """Keep the outputs that the last ``lines`` lines touch, then cut the first of them."""
-    kept: deque[say.Output] = deque()
-    ends = 0  # newlines in kept, but for a last one at the very end
-    for output in outputs:
-        kept.append(output)
-        ends += output.data.count(b"\n")
-        while kept and ends - kept[0].data.count(b"\n") > lines:
-            ends -= kept.popleft().data.count(b"\n")
-    if not kept or not lines:
-        return
-    extra = ends - lines + (not kept[-1].data.endswith(b"\n"))
-    for output in kept:
-        skip = 0
-        while extra > 0 and (at := output.data.find(b"\n", skip)) >= 0:
-            skip, extra = at + 1, extra - 1
-        if extra <= 0 and skip < len(output.data):
-            yield _from(output, skip)
-
-
-def _raw(file: BinaryIO, left: int) -> Iterator[say.Output]:
-    """A raw log does not say which stream a byte is of: all are told as stdout."""
-    offset = 0
-    while data := file.read(min(_READ_BYTES, left - offset)):
-        yield say.Output(offset=offset, stream="stdout", time=0, data=data)
-        offset += len(data)
-
-
-def _cri(file: BinaryIO, left: int) -> Iterator[say.Output]:
-    offset = 0
-    for line in file:
-        left -= len(line)
-        if left < 0:
-            return
-        fields = line.split(b" ", 3)
-        if len(fields) != 4 or not line.endswith(b"\n"):
-            continue
-        if fields[1] not in (b"stdout", b"stderr") or fields[2] not in (b"F", b"P"):
-            continue
+def _settle(segments: list[Segment], end: int | None) -> list[Segment]:
+    """Tell of the last file where it ends: nobody writes it any more."""
+    if segments and end is not None:
+        last = segments[-1]
         try:
-            time = parse_rfc3339(fields[0].decode())
-        except ValueError:
-            continue
-        data = fields[3] if fields[2] == b"F" else fields[3][:-1]
-        if data:
-            yield say.Output(offset=offset, stream=fields[1].decode(), time=time, data=data)
-            offset += len(data)
+            size = os.stat(last.path).st_size
+        except OSError:
+            return segments
+        segments[-1] = last._replace(size=size, end=max(end, last.first))
+    return segments
+
+
+def _find(history: History, origin: Origin, end: int | None) -> int:
+    """Return the offset where ``origin`` is."""
+    if origin.kind == "time":
+        return history.at_time(origin.number)
+    if origin.kind in ("tail", "screen", "offset"):
+        end = _count(history) if end is None else end
+    if origin.kind == "offset" and end is not None and origin.number > end:
+        raise UsageError(f"offset {origin.number} is in the future of {end}")
+    if origin.kind == "offset":
+        return origin.number
+    if origin.kind == "screen":
+        return max(0, (end or 0) - SCREEN_BYTES)
+    if origin.kind == "tail" and end:
+        last = next(history.read(end - 1), None)
+        whole = isinstance(last, Chunk) and last.data.endswith(b"\n")
+        count = origin.number + whole if origin.number else 0
+        return history.newline_before(end, count)
+    return 0
+
+
+def _count(history: History) -> int:
+    end = 0
+    for item in history.read(0):
+        end = item.end
+    return end
+
+
+def _gap(missed: Missed) -> say.Gap:
+    return say.Gap(start=missed.start, end=missed.end)
+
+
+def _output(chunk: Chunk) -> say.Output:
+    stream = STREAM_NAMES[chunk.stream]
+    return say.Output(offset=chunk.start, stream=stream, time=chunk.time, data=chunk.data)

@@ -78,14 +78,17 @@ class Place:
         first = config.get("size") if isinstance(config, dict) else None
         return Size(*first) if first else DEFAULT_SIZE
 
-    def connect(self) -> socket.socket:
+    def connect(self, *, blocking: bool = True) -> socket.socket:
         """Return a socket connected to the shim; raises OSError when there is none.
 
+        One that does not block raises BlockingIOError when the shim takes no more connections
+        now (unix(7), EAGAIN).
         Goes through the directory's descriptor, so that the path may be longer than the 107
         bytes of sockaddr_un (unix(7)).
         """
         with self._directory() as directory:
             peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            peer.setblocking(blocking)
             try:
                 peer.connect(f"/proc/self/fd/{directory}/attach.sock")
             except BaseException:

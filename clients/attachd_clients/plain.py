@@ -110,7 +110,7 @@ def _is_input(fd: int) -> bool:
 async def _copy_stdin(client: Client) -> None:
     """Send our stdin to the container, and its end. Ends when either side has no more."""
     try:
-        while data := await _read(0):
+        while data := await read(0):
             await client.send(data)
         await client.send_eof()
     except Refused as error:
@@ -118,8 +118,11 @@ async def _copy_stdin(client: Client) -> None:
             print(f"attach: {error}", file=sys.stderr)
 
 
-async def _read(fd: int) -> bytes:
-    """Read what is there; wait without touching the descriptor's flags, which others share."""
+async def read(fd: int) -> bytes:
+    """Read what is there, up to 64 KiB.
+
+    Waits without touching the descriptor's flags, which others share.
+    """
     await _wait_ready(trio.lowlevel.wait_readable, fd)
     return os.read(fd, _READ_BYTES)
 

@@ -9,6 +9,7 @@ import subprocess
 import time
 
 from attachd.errors import Refused, UsageError
+from attachd.history.segments import segments_of
 from attachd.wire import messages as say
 from attachd_clients.blocking import attach_blocking
 from attachd_clients.conversation import Ended
@@ -84,6 +85,7 @@ def _delete(place: Place, state: dict[str, object], force: bool) -> None:
                 timeout=END_SECONDS,
                 check=False,
             )
+    _remove_rotated(place, state)
     made = state.get("made")
     for path in reversed(made if isinstance(made, list) else []):
         with contextlib.suppress(OSError):
@@ -91,3 +93,14 @@ def _delete(place: Place, state: dict[str, object], force: bool) -> None:
                 os.rmdir(path)
             else:
                 os.unlink(path)
+
+
+def _remove_rotated(place: Place, state: dict[str, object]) -> None:
+    """Remove the log files that have a name of ours, but none that another has begun."""
+    logs = state.get("logs")
+    for number in range(len(logs) if isinstance(logs, list) else 0):
+        with contextlib.suppress(UsageError):
+            for segment in segments_of(place.path, number)[1][:-1]:
+                if segment.start == 0:
+                    with contextlib.suppress(OSError):
+                        os.unlink(segment.path)

@@ -486,6 +486,37 @@ def test_a_refusal_of_stdin_is_final(code: str) -> None:
     assert talk.refusal == say.Error(id=0, code=code, text="no")
 
 
+@pytest.mark.parametrize("code", ["eof_denied", "leased", "stdin_full"])
+def test_an_end_that_is_refused_is_forgotten_until_it_is_wanted_again(code: str) -> None:
+    """It is not said to the next server either; bytes go on being sent."""
+    clerk = Clerk()
+    talk = attached(clerk)
+    talk.write_eof()
+    clerk.hear(talk.outgoing())
+    assert talk.eof_refusal is None
+    clerk.tell(say.Error(id=0, code=code, text="no"))
+    talk.receive_data(clerk.words())
+
+    assert talk.eof_refusal == say.Error(id=0, code=code, text="no")
+    assert not talk.stdin_closed
+    talk.write(b"more")
+    assert messages_of(talk.outgoing()) == [say.Stdin(offset=0, data=b"more")]
+    talk.write_eof()
+    assert talk.eof_refusal is None
+    assert messages_of(talk.outgoing()) == [say.StdinEof(offset=4)]
+
+
+def test_the_end_that_a_viewer_wants_is_refused_for_good() -> None:
+    """It is no success that nothing more may be written."""
+    clerk = Clerk()
+    talk = attached(clerk)
+    talk.write_eof()
+    clerk.tell(say.Error(id=0, code="denied", text="no"))
+    talk.receive_data(clerk.words())
+
+    assert talk.eof_refusal == say.Error(id=0, code="denied", text="no")
+
+
 def test_a_closed_stdin_is_not_written_to() -> None:
     """The welcome says that nobody reads."""
     clerk = Clerk(eof_taken=True)

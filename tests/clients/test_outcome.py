@@ -16,6 +16,7 @@ BEGAN = Ending(
     drained=True,
     streams={"stdout": 0, "stderr": 0},
     log_offset=0,
+    log_dropped=0,
     restarts=0,
 )
 

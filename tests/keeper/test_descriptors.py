@@ -24,7 +24,7 @@ from attachd.keeper.descriptors import (
     unmake,
 )
 from attachd.keeper.files import SOCKET
-from attachd.state.header import MAX_LOGS
+from attachd.state.header import LOG_WORDS, MAX_LOGS
 from attachd.state.ring import index_capacity
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -146,10 +146,10 @@ def test_two_maps_of_a_header_see_the_same_words(fds: list[int]) -> None:
     ours, theirs = map_header(header_fd), map_header(header_fd)
     os.close(header_fd)
     ours.pid = 4711
-    ours.log(1).store(1, 2, 3, 4)
+    ours.log(1).store(*range(1, LOG_WORDS + 1))
 
     assert theirs.pid == 4711
-    assert theirs.log(1).read() == (1, 2, 3, 4)
+    assert theirs.log(1).read() == tuple(range(1, LOG_WORDS + 1))
 
 
 def in_a_process(code: str) -> str:
@@ -397,11 +397,11 @@ def test_unmaking_removes_the_last_first_and_only_what_is_empty(tmp_path: Path) 
 
 def test_the_table_names_what_exists() -> None:
     """Each log by its number; an absent stdin and terminal are left out."""
-    table = Table(3, 4, 5, 6, 9, 10, 11, 12, (20, 21), stderr=7)
+    table = Table(3, 4, 5, 6, 9, 10, 11, 12, 13, {"log0": 20, "log1": 21}, stderr=7)
 
     assert table.items() == {
         "directory": 3, "header": 4, "ring": 5, "stdout": 6, "stderr": 7, "intake": 9,
-        "listener": 10, "news": 11, "orders": 12, "log0": 20, "log1": 21,
+        "listener": 10, "news": 11, "orders": 12, "parcels": 13, "log0": 20, "log1": 21,
     }  # fmt: skip
 
 

@@ -1,81 +1,448 @@
-"""A log after a death: what was written and not committed is cut, and written again."""
+"""A log over deaths, rotations and full disks: every byte once, or told to be missing.
 
+The file system is real; a disk is full when `Shelf.append` says so.
+"""
+
+import errno
+import gzip
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from harness import cri_streams
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from attachd.history.reading import Chunk, History, Missed
+from attachd.history.segments import segments_of
+from attachd.keeper import parcels
+from attachd.keeper.config import LogSpec
 from attachd.keeper.descriptors import make_ring, map_header
 from attachd.live.feed import Feed
-from attachd.live.logfile import LogFile
+from attachd.live.logfile import Care, LogFile
+from attachd.live.shelf import Shelf
+from attachd.live.squeeze import squeeze
+from attachd.state.retention import Limits
 from attachd.state.ring import STDERR, STDOUT
 
 
 class Bench:
-    """A ring, a log file, and servers that come and go over them."""
+    """A ring, a log, a keeper's hands, and servers that come and go over them."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, directory: Path, form: str = "cri", care: Care | None = None) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory, self.form = directory, form
+        self.care = care or Care()
+        self.path = directory / "x.log"
         self.ring, header = make_ring(1 << 20)
-        self.fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        first = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        self.held = {"log0": first}
+        self.post, self.keeper = parcels.make()
         self.header = map_header(header)
         os.close(header)
+        self.said: list[tuple[int, bytes]] = []
+        self.full = False
+        self.server()
 
-    def server(self) -> tuple[Feed, LogFile]:
-        """Return what a fresh server makes of the descriptors."""
-        feed = Feed(self.ring, self.header)
-        return feed, LogFile(0, feed, self.fd, "cri", 0, self.header.log(0))
+    def server(self) -> LogFile:
+        """Be what a fresh server makes of the descriptors, after the one before has died."""
+        parcels.take_all(self.keeper, self.held)
+        passed = {name: os.dup(fd) for name, fd in self.held.items()}
+        spec = LogSpec(self.form, str(self.path))
+        self.feed = Feed(self.ring, self.header)
+        self.shelf = Shelf(0, spec, passed, str(self.directory), parcels.Post(self.post))
+        append = self.shelf.append
 
-    def output(self, feed: Feed, stream: int, data: bytes, time: int) -> None:
+        def append_if_there_is_room(text: bytes, size: int) -> None:
+            if self.full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            append(text, size)
+
+        self.shelf.append = append_if_there_is_room
+        self.log = LogFile(0, self.feed, self.shelf, self.form, self.header.log(0), self.care)
+        return self.log
+
+    def output(self, stream: int, data: bytes, time: int = 1) -> None:
         """Have some output arrive, as the pump does it."""
-        feed.index.mark(stream, time)
+        self.feed.index.mark(stream, time)
         os.write(self.ring, data)
-        feed.arrived(len(data))
+        self.feed.arrived(len(data))
+        self.said += [(stream, data[i : i + 1]) for i in range(len(data))]
+
+    async def write(self) -> None:
+        """Let the log write what there is."""
+        while await self.log._step(give_up=False):
+            pass
+
+    async def finish(self) -> None:
+        """End both streams, and let the log come to its end."""
+        for stream in (STDOUT, STDERR):
+            self.feed.end_stream(stream)
+        with trio.fail_after(60):
+            await self.log.run()
+
+    def read(self, offset: int = 0) -> tuple[list[tuple[int, bytes]], list[tuple[int, int]]]:
+        """Return what a reader of the files finds: bytes with their streams, and gaps."""
+        found, gaps, at = [], [], offset
+        history = History(lambda: segments_of(str(self.directory), 0)[1], self.form)
+        for item in history.read(offset):
+            assert item.start == at
+            at = item.end
+            if isinstance(item, Chunk):
+                found += [(item.stream, item.data[i : i + 1]) for i in range(len(item.data))]
+            elif isinstance(item, Missed):
+                gaps.append((item.start, item.end))
+        return found, gaps
+
+    def names(self) -> list[str]:
+        """Return the names of all log files."""
+        return sorted(n for n in os.listdir(self.directory) if n.startswith("x.log"))
+
+    def close(self) -> None:
+        for fd in (self.ring, self.post, self.keeper, *self.held.values()):
+            os.close(fd)
 
 
 @pytest.fixture
-def bench(tmp_path: Path):
-    """Closed at the end."""
-    made = Bench(tmp_path / "x.log")
-    yield made
-    os.close(made.ring)
-    os.close(made.fd)
+def benches(tmp_path: Path):
+    """Make benches; closed at the end."""
+    made: list[Bench] = []
+
+    def make(form: str = "cri", **care: object) -> Bench:
+        made.append(Bench(tmp_path / str(len(made)), form, Care(**care)))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.close()
 
 
-async def finish(feed: Feed, log: LogFile) -> None:
-    for stream in (STDOUT, STDERR):
-        feed.end_stream(stream)
-    await log.run()
-
-
-async def test_text_that_was_not_committed_is_not_there_twice(bench) -> None:
+async def test_text_that_was_not_committed_is_not_there_twice(benches) -> None:
     """Killed between the write and the commit: the successor cuts it, and writes it again."""
-    feed, log = bench.server()
-    bench.output(feed, STDOUT, b"one\n", 1)
-    assert log._step()
-    bench.output(feed, STDOUT, b"two\n", 2)
-    os.write(bench.fd, b"1970-01-01T00:00:00.000000002Z stdout F two\n")
-    feed, log = bench.server()
-    await finish(feed, log)
+    bench = benches()
+    bench.output(STDOUT, b"one\n")
+    await bench.write()
+    bench.output(STDOUT, b"two\n")
+    bench.shelf.append(b"1970-01-01T00:00:00.000000002Z stdout F two\n", 0)
+    bench.server()
+    await bench.finish()
 
-    assert cri_streams(bench.path.read_bytes())["stdout"] == b"one\ntwo\n"
+    assert bench.read() == (bench.said, [])
 
 
-async def test_an_open_line_is_put_together_again(bench) -> None:
-    """Over pieces of both streams, with the time of its first byte."""
-    feed, log = bench.server()
-    bench.output(feed, STDOUT, b"be", 1)
-    bench.output(feed, STDERR, b"other", 2)
-    bench.output(feed, STDOUT, b"gi", 3)
-    assert log._step()
+async def test_an_open_line_is_put_together_again(benches) -> None:
+    """Over a death, with the time of its first byte."""
+    bench = benches()
+    bench.output(STDOUT, b"be", 1)
+    bench.output(STDOUT, b"gi", 3)
+    await bench.write()
     assert bench.path.read_bytes() == b""
-    feed, log = bench.server()
-    bench.output(feed, STDOUT, b"n\n", 4)
-    bench.output(feed, STDERR, b"\n", 5)
-    await finish(feed, log)
+    bench.server()
+    bench.output(STDOUT, b"n\n", 4)
+    await bench.finish()
 
-    text = bench.path.read_bytes()
-    assert b"00:00:00.000000001Z stdout F begin\n" in text
-    assert b"00:00:00.000000002Z stderr F other\n" in text
-    assert text.count(b"\n") == 2
+    assert bench.path.read_bytes() == b"1970-01-01T00:00:00.000000001Z stdout F begin\n"
+
+
+async def test_a_full_file_gets_its_name_and_no_line_is_cut(benches) -> None:
+    """No file is over the limit, and all begin and end at a line."""
+    bench = benches(limits=Limits(max_size=1000))
+    for number in range(300):
+        bench.output(STDOUT if number % 3 else STDERR, b"line %d\n" % number)
+    await bench.finish()
+
+    assert bench.read() == (bench.said, [])
+    assert len(bench.names()) > 10
+    for name in bench.names():
+        text = (bench.directory / name).read_bytes()
+        assert 0 < len(text) <= 1000
+        assert text.endswith(b"\n")
+        assert b" P " not in text
+
+
+async def test_a_reader_finds_its_offset_over_all_files(benches) -> None:
+    """By the offset in a file's name."""
+    bench = benches(limits=Limits(max_size=500))
+    for number in range(100):
+        bench.output(STDOUT, b"line %d\n" % number)
+    await bench.finish()
+
+    for offset in range(0, len(bench.said) + 1, 7):
+        assert bench.read(offset) == (bench.said[offset:], [])
+
+
+async def test_one_endless_line_fills_files_by_itself(benches) -> None:
+    """It is cut where it must be: a file that never ends would be no limit."""
+    bench = benches(limits=Limits(max_size=20_000))
+    for _ in range(10):
+        bench.output(STDOUT, b"x" * 30_000)
+        await bench.write()
+    await bench.finish()
+
+    assert bench.read() == (bench.said, [])
+    assert len(bench.names()) > 3
+
+
+@pytest.mark.parametrize("form", ["cri", "json-file", "raw"])
+async def test_rotation_on_request(benches, form) -> None:
+    """A new file each time, unless the current one is empty."""
+    bench = benches(form)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.log.run)
+        for text in (b"one\n", b"two\n"):
+            bench.output(STDOUT, text)
+            await trio.testing.wait_all_tasks_blocked()
+            await bench.log.rotate()
+            await bench.log.rotate()
+        bench.output(STDOUT, b"three\n")
+        for stream in (STDOUT, STDERR):
+            bench.feed.end_stream(stream)
+
+    assert bench.names() == ["x.log", "x.log.000000000000000", "x.log.000000000000004"]
+    assert bench.read() == (bench.said, [])
+
+
+@pytest.mark.parametrize("what", ["rename", "remove", "create", "truncate"])
+async def test_what_others_do_to_the_file_is_honoured(benches, what) -> None:
+    """logrotate, the kubelet, a person: no line is lost that they did not throw away."""
+    bench = benches()
+    bench.output(STDOUT, b"before\n")
+    await bench.write()
+    if what == "truncate":
+        os.truncate(bench.path, 0)
+    elif what == "remove":
+        bench.path.unlink()
+    else:
+        bench.path.rename(bench.directory / "x.log.1")
+        if what == "create":
+            bench.path.touch()
+    bench.output(STDOUT, b"after\n")
+    await bench.finish()
+
+    assert bench.path.read_bytes().count(b"\n") == 1
+    assert b"after" in bench.path.read_bytes()
+    if what in ("rename", "create"):
+        assert b"before" in (bench.directory / "x.log.1").read_bytes()
+        assert bench.read() == (bench.said, [])
+    else:
+        assert bench.read() == (bench.said[7:], [(0, 7)])
+
+
+async def test_old_files_go_and_the_reader_is_told(benches) -> None:
+    """--log-max-files counts the current one."""
+    bench = benches(limits=Limits(max_size=500, max_files=3))
+    for number in range(100):
+        bench.output(STDOUT, b"line %d\n" % number)
+    await bench.finish()
+
+    found, gaps = bench.read()
+    assert len(bench.names()) == 3
+    assert gaps == [(0, len(bench.said) - len(found))]
+    assert found == bench.said[-len(found) :]
+
+
+async def test_files_of_an_earlier_container_are_the_oldest(benches) -> None:
+    """Its names are not taken, and it is its files that go first."""
+    bench = benches(limits=Limits(max_files=2))
+    for name in ("x.log.000000000000000", "x.log.000000000000000-1"):
+        (bench.directory / name).write_bytes(b"theirs\n")
+    bench.output(STDOUT, b"one\n")
+    await bench.write()
+    bench.log._rotate(now=True)
+
+    assert bench.names() == ["x.log", "x.log.000000000000000-2"]
+
+
+async def test_compressed_files_are_read_like_others(benches, autojump_clock) -> None:
+    """And the plain one is gone when the compressed one is there."""
+    bench = benches(limits=Limits(max_size=500))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(squeeze, bench.log, bench.shelf, "gzip")
+        for number in range(100):
+            bench.output(STDOUT, b"line %d\n" % number)
+            await bench.write()
+        with trio.fail_after(1000):
+            while bench.shelf.next_to_squeeze():
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    await bench.finish()
+
+    packed = [name for name in bench.names() if name.endswith(".gz")]
+    assert len(packed) == len(bench.names()) - 1
+    assert gzip.decompress((bench.directory / packed[0]).read_bytes()).startswith(b"1970")
+    assert bench.read() == (bench.said, [])
+
+
+async def test_a_file_is_rotated_when_it_is_old_and_goes_when_it_is_older(
+    benches, autojump_clock, monkeypatch
+) -> None:
+    """--log-max-age: so no line is kept for longer than twice that."""
+    day, now = 86400, [1_000_000_000]
+    clock = SimpleNamespace(time=lambda: now[0], time_ns=lambda: now[0] * 10**9)
+    monkeypatch.setattr("attachd.live.logfile.time", clock)
+    monkeypatch.setattr("attachd.live.shelf.time", clock)
+    bench = benches(limits=Limits(max_age=7 * day))
+    os.utime(bench.path, (now[0], now[0]))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.log.run)
+        bench.output(STDOUT, b"one\n")
+        await trio.sleep(60)
+        assert bench.names() == ["x.log"]
+        now[0] += 8 * day
+        await trio.sleep(60)
+        assert bench.names() == ["x.log", "x.log.000000000000000"]
+        old = bench.directory / "x.log.000000000000000"
+        os.utime(old, (now[0], now[0]))
+        now[0] += 8 * day
+        await trio.sleep(60)
+        assert bench.names() == ["x.log"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_log_with_limits_sleeps_while_nothing_happens(benches) -> None:
+    """Limits on number and size need no clock."""
+    bench = benches(limits=Limits(max_files=3, max_total=100))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.log.run)
+        with trio.fail_after(60):
+            await trio.testing.wait_all_tasks_blocked()
+        assert bench.log._wake_time() == float("inf")
+        nursery.cancel_scope.cancel()
+
+
+# Full disks
+
+
+@pytest.mark.parametrize("form", ["cri", "json-file", "raw"])
+async def test_what_a_full_disk_took_is_told_from_where_to_where(benches, form) -> None:
+    """By a record in its place (raw: by the next file's name), and by a counter."""
+    bench = benches(form)
+    bench.output(STDOUT, b"before\n")
+    await bench.write()
+    bench.full = True
+    bench.output(STDOUT, b"lost\n")
+    await bench.write()
+    bench.output(STDERR, b"lost, too\n" if form != "raw" else b"")
+    await bench.write()
+    bench.full = False
+    lost = len(bench.said)
+    bench.output(STDOUT, b"after\n")
+    await bench.finish()
+
+    assert bench.read() == (bench.said[:7] + bench.said[lost:], [(7, lost)])
+    assert bench.log.dropped == lost - 7
+
+
+async def test_a_gap_that_was_not_told_yet_survives_a_death(benches) -> None:
+    """The successor tells it."""
+    bench = benches()
+    bench.full = True
+    bench.output(STDOUT, b"lost\n")
+    await bench.write()
+    bench.full = False
+    bench.server()
+    bench.output(STDOUT, b"after\n")
+    await bench.finish()
+
+    assert bench.read() == (bench.said[5:], [(0, 5)])
+    assert bench.log.dropped == 5
+
+
+async def test_a_gap_is_told_without_more_output(benches, autojump_clock) -> None:
+    """As soon as there is room, not when the container speaks again."""
+    bench = benches()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.log.run)
+        bench.full = True
+        bench.output(STDOUT, b"lost\n")
+        await trio.sleep(1)
+        assert bench.path.read_bytes() == b""
+        bench.full = False
+        await trio.sleep(1)
+        assert b"F:gap:0:5 " in bench.path.read_bytes()
+        nursery.cancel_scope.cancel()
+
+
+async def test_with_block_nothing_is_lost(benches, autojump_clock) -> None:
+    """The ring keeps what is not written, and the pump gets no room beyond it."""
+    bench = benches(blocks=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.log.run)
+        bench.full = True
+        bench.output(STDOUT, b"kept, open")
+        bench.output(STDERR, b"kept\n")
+        await trio.sleep(60)
+        assert bench.feed.low_water == 0
+        bench.full = False
+        await trio.sleep(1)
+        assert bench.feed.low_water == bench.feed.index.newest
+        for stream in (STDOUT, STDERR):
+            bench.feed.end_stream(stream)
+
+    assert bench.read() == (bench.said, [])
+    assert bench.log.dropped == 0
+
+
+async def test_a_container_that_has_ended_does_not_wait_for_ever(
+    benches, autojump_clock
+) -> None:
+    """After the drain timeout its log is given up, and that is counted."""
+    bench = benches(blocks=True, patience=3.0)
+    bench.full = True
+    bench.output(STDOUT, b"lost\n")
+    await bench.finish()
+
+    assert bench.log.dropped == 5
+    assert trio.current_time() >= 3.0
+
+
+# Everything at once
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from([STDOUT, STDERR]), st.binary(min_size=1, max_size=30)),
+        st.sampled_from(["lines", "die", "rotate", "full", "room", "write"]),
+    ),
+    max_size=25,
+)
+
+
+@pytest.mark.parametrize("form", ["cri", "json-file"])
+@given(script=steps, limit=st.sampled_from([0, 200, 1000]))
+@settings(max_examples=60, deadline=None)
+def test_every_byte_is_there_once_or_told_to_be_missing(
+    form, tmp_path_factory, script, limit
+) -> None:
+    """Over deaths, rotations, full disks and both streams, at its own offset."""
+
+    async def play(bench: Bench) -> None:
+        for step in script:
+            match step:
+                case (stream, data):
+                    bench.output(stream, data)
+                case "lines":
+                    bench.output(STDOUT, b"a line\n" * 20)
+                case "die":
+                    bench.server()
+                case "rotate":
+                    bench.log._rotate(now=True)
+                case "full" | "room":
+                    bench.full = step == "full"
+                case "write":
+                    await bench.write()
+        bench.full = False
+        await bench.finish()
+
+    bench = Bench(tmp_path_factory.mktemp("log"), form, Care(limits=Limits(max_size=limit)))
+    try:
+        trio.run(play, bench)
+        found, gaps = bench.read()
+        missing = {at for start, end in gaps for at in range(start, end)}
+        assert found == [b for at, b in enumerate(bench.said) if at not in missing]
+        assert bench.log.dropped == len(missing)
+        assert gaps == [] or "full" in script
+    finally:
+        bench.close()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from attachd.errors import Refused, RemoteProtocolError
 from attachd.keeper.descriptors import make_ring, map_header
-from attachd.live.stdin import Stdin
+from attachd.live.stdin import RETURN_SECONDS, Stdin
 
 ME, YOU = b"m" * 16, b"y" * 16
 
@@ -26,9 +26,9 @@ class Bench:
         self.orders = os.eventfd(0)
         self.read, self.write = os.pipe2(os.O_NONBLOCK)
 
-    def server(self) -> Stdin:
+    def server(self, policy: str = "any") -> Stdin:
         """Return what a fresh server makes of the descriptors."""
-        return Stdin(self.header, os.dup(self.write), self.intake, self.orders, once=False)
+        return Stdin(self.header, os.dup(self.write), self.intake, self.orders, policy)
 
     def close(self) -> None:
         for fd in (self.intake, self.orders, self.read, self.write):
@@ -121,3 +121,32 @@ async def test_a_listener_that_has_been_replaced_does_not_take_its_successor_alo
     stdin.offer(ME, 0, b"abc")
     assert await delivered(bench, stdin, 3) == b"abc"
     assert told == [3]
+
+
+@pytest.mark.parametrize("policy", ["any", "owner", "never", "once"])
+async def test_only_once_makes_a_writers_leaving_the_end(bench, policy) -> None:
+    """Not somebody's who has sent nothing, nor a connection's whose successor is there."""
+    stdin = bench.server(policy)
+    stdin.offer(ME, 0, b"abc")
+    stdin.leave(YOU)
+    stdin.subscribe(ME, lambda offset, eof: None)
+    stdin.leave(ME)
+    assert stdin.state != "closed"
+    stdin._listeners.clear()
+    stdin.leave(ME)
+    assert (stdin.state == "closed") == (policy == "once")
+
+
+@pytest.mark.parametrize("back", [True, False])
+async def test_who_does_not_come_back_after_a_restart_has_left(
+    bench, back, autojump_clock
+) -> None:
+    """With the policy ``once``; who comes back in time has not, and others do not matter."""
+    bench.server("once").offer(ME, 0, b"abc")
+    stdin = bench.server("once")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stdin.miss_writers)
+        await trio.sleep(RETURN_SECONDS / 2)
+        assert stdin.state == "once"
+        stdin.subscribe(ME if back else YOU, lambda offset, eof: None)
+    assert stdin.state == ("once" if back else "closed")

@@ -16,7 +16,7 @@ from attachd.state.exitrecord import (
 
 
 def record(code: int, status: int, **changes: object) -> dict:
-    ending = Ending(code, status, 2, 1, 0, False, True, {"stdout": 3, "stderr": 4}, 7, 0)
+    ending = Ending(code, status, 2, 1, 0, False, True, {"stdout": 3, "stderr": 4}, 7, 0, 0)
     return exit_record("box", "s", ending._replace(**changes))
 
 

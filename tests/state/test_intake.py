@@ -115,3 +115,16 @@ def test_a_writer_that_is_there_is_never_forgotten() -> None:
         accept(number.to_bytes(16, "big"), 2)
     account.release(b"p" * 16)
     assert account.find(b"p" * 16) is None
+
+
+def test_the_keys_are_those_of_the_writers_that_have_written() -> None:
+    """Also after a death, with what was booked by the next one."""
+    header = Header(memoryview(bytearray(header_bytes(1))).cast("Q"))
+    account = Intake(header, 0)
+    assert account.keys() == []
+    account.mark(b"p" * 16, 0)
+    account.settle(3)
+    account.mark(b"\0" * 15 + b"q", 3)
+    assert account.keys() == [b"p" * 16]
+
+    assert set(Intake(header, 4).keys()) == {b"p" * 16, b"\0" * 15 + b"q"}

@@ -1,12 +1,15 @@
 """CRI text gives back the exact bytes, however output was cut."""
 
+import base64
+import json
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from attachd.state import loglines
-from attachd.state.loglines import FORMATS, MAX_LINE, CriLines, RawLines
+from attachd.state.loglines import FORMATS, MAX_LINE, CriLines, JsonLines, RawLines
 from attachd.state.ring import STDERR, STDOUT, STREAM_NAMES, STREAMS
 from attachd.state.times import rfc3339
 
@@ -32,32 +35,97 @@ def build(token: bytes | int | str) -> bytes:
     return token
 
 
-def parse(text: bytes) -> dict[int, bytes]:
-    """Return each stream's bytes, by the rule of the format."""
-    streams = {STDOUT: b"", STDERR: b""}
+def parse_cri(text: bytes) -> list[tuple[int, int]]:
+    """Return (stream, byte) of all output in the log's order, by the rule of the format."""
+    output: list[tuple[int, int]] = []
     for line in text.split(b"\n")[:-1]:
         _, name, tag, rest = line.split(b" ", 3)
         stream = STDOUT if name == b"stdout" else STDERR
-        streams[stream] += rest + (b"\n" if tag == b"F" else b"")
+        output += [(stream, byte) for byte in rest + (b"\n" if tag == b"F" else b"")]
         assert len(rest) <= MAX_LINE
-    return streams
+    return output
 
 
-@given(pieces)
-def test_joining_the_texts_gives_back_the_bytes(script) -> None:
+def parse_json(text: bytes) -> list[tuple[int, int]]:
+    """The same for json-file."""
+    output: list[tuple[int, int]] = []
+    for line in text.split(b"\n")[:-1]:
+        record = json.loads(line)
+        data = record["log"].encode()
+        if "raw" in record:
+            data = base64.b64decode(record["raw"])
+            assert record["log"] == data.decode(errors="replace")
+        stream = STDOUT if record["stream"] == "stdout" else STDERR
+        assert record["time"] == rfc3339(1)
+        assert len(data.removesuffix(b"\n")) <= MAX_LINE
+        output += [(stream, byte) for byte in data]
+    return output
+
+
+@pytest.mark.parametrize(
+    ("form", "parse"), [(CriLines, parse_cri), (JsonLines, parse_json)], ids=["cri", "json"]
+)
+@given(script=pieces)
+def test_a_log_gives_back_all_output_in_its_order(form, parse, script) -> None:
     """Over cuts, streams, flushes, long lines, NUL and what is not UTF-8."""
-    lines, text, offset = CriLines(), b"", 0
-    expected = {STDOUT: b"", STDERR: b""}
+    lines, text, offset = form(), b"", 0
+    expected: list[tuple[int, int]] = []
     for stream, token, flush in script:
         data = build(token)
         text += lines.feed(stream, offset, 1, data)
-        expected[stream] += data
+        expected += [(stream, byte) for byte in data]
         offset += len(data)
         if flush:
-            text += lines.flush(stream)
-            assert lines.open_start(stream) is None
-    text += lines.flush(STDOUT) + lines.flush(STDERR)
-    assert parse(text) == expected
+            text += lines.flush()
+            assert lines.open_start is None
+    assert parse(text + lines.flush()) == expected
+
+
+@given(st.text(max_size=30))
+def test_text_is_readable_in_a_json_log_whatever_it_says(text) -> None:
+    """Quotes, backslashes, NULs and emoji: what json.loads gives back is what was said."""
+    said = (text.replace("\n", "") + "\n").encode()
+    record = json.loads(JsonLines().feed(STDERR, 0, 1, said))
+
+    assert record == {"log": said.decode(), "stream": "stderr", "time": rfc3339(1)}
+
+
+def test_a_long_json_line_is_not_cut_inside_of_a_character() -> None:
+    """So every piece is text by itself, and none needs its raw bytes."""
+    said = "x" + "\N{SNOWMAN}" * 20_000 + "\n"
+    records = [
+        json.loads(line) for line in JsonLines().feed(1, 0, 1, said.encode()).splitlines()
+    ]
+
+    assert "".join(record["log"] for record in records) == said
+    assert not any("raw" in record for record in records)
+    assert len(records) == 4
+
+
+def test_gaps_are_records_in_their_place() -> None:
+    """From which offset to which, for programs and for people; raw logs have none."""
+    cri = CriLines().gap(5, 105, 1, "No space left on device")
+    told = b"attachd: 100 bytes of output are missing here: No space left on device"
+    assert cri == rfc3339(1).encode() + b" stderr F:gap:5:105 " + told + b"\n"
+    record = json.loads(JsonLines().gap(5, 105, 1, "No space left on device") or b"")
+    assert record == {
+        "log": told.decode() + "\n", "stream": "stderr", "time": rfc3339(1), "gap": [5, 105],
+    }  # fmt: skip
+    assert RawLines().gap(5, 105, 1, "") is None
+
+
+def test_an_unfinished_line_is_known_also_to_a_successor() -> None:
+    """Of each stream, until its newline comes: there a file must not end."""
+    lines = CriLines()
+    lines.feed(STDOUT, 0, 1, b"prompt")
+    assert lines.unfinished == 0
+    lines.feed(STDERR, 6, 1, b"warning\n")
+    assert lines.unfinished == 1 << STDOUT
+    successor = CriLines(lines.unfinished)
+    successor.feed(STDERR, 14, 1, b"more\n")
+    assert successor.unfinished == 1 << STDOUT
+    successor.feed(STDOUT, 19, 1, b" ends\n")
+    assert successor.unfinished == 0
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
@@ -75,18 +143,19 @@ def test_the_text_does_not_depend_on_how_reads_were_cut(data, cuts) -> None:
 @given(pieces)
 def test_the_open_line_begins_where_it_says(script) -> None:
     """A successor that feeds the same bytes from there is in the same state."""
-    lines, offset, streams = CriLines(), 0, {STDOUT: [], STDERR: []}
+    lines, offset, output = CriLines(), 0, b""
     for stream, token, _ in script:
         data = build(token)
         lines.feed(stream, offset, 1, data)
-        streams[stream] += [(offset + i, data[i : i + 1]) for i in range(len(data))]
+        output += data
         offset += len(data)
-    for stream, held in streams.items():
-        start = lines.open_start(stream)
-        rest = b"".join(b for at, b in held if start is not None and at >= start)
-        successor = CriLines()
-        assert successor.feed(stream, start or 0, 1, rest) == b""
-        assert successor.flush(stream) == lines.flush(stream)
+        last = stream if data else None
+    start = lines.open_start
+    if start is not None and last is not None:
+        successor = CriLines(lines.unfinished)
+        assert successor.feed(last, start, 1, output[start:]) == b""
+        assert successor.open_start == start
+        assert successor.flush() == lines.flush()
 
 
 def test_a_line_of_1_mb_is_cut_at_16_kib() -> None:
@@ -100,43 +169,48 @@ def test_raw_is_raw() -> None:
     """Nothing is added, nothing is held back."""
     raw = RawLines()
     assert raw.feed(STDERR, 0, 1, b"a\nb") == b"a\nb"
-    assert raw.open_start(STDERR) is None
-    assert raw.flush(STDERR) == b""
+    assert raw.unfinished
+    raw.feed(STDERR, 3, 1, b"c\n")
+    assert not raw.unfinished
+    assert raw.open_start is None
+    assert raw.flush() == b""
 
 
 class ByteByByte:
     """The same format without a thought for speed: one byte after the other."""
 
     def __init__(self) -> None:
-        self.open: dict[int, list[tuple[int, int, int]]] = {s: [] for s in STREAMS}
+        self.stream = STDOUT
+        self.held: list[tuple[int, int, int]] = []
 
     def feed(self, stream: int, offset: int, time: int, data: bytes) -> bytes:
         """Add each byte with its own offset and time."""
-        text, held = b"", self.open[stream]
+        text = b""
+        if stream != self.stream:
+            text, self.stream = self.flush(), stream
         for at, byte in enumerate(data, offset):
             if byte == ord("\n"):
-                text += self.piece(stream, "F", held[0][1] if held else time)
+                text += self.piece("F", self.held[0][1] if self.held else time)
             else:
-                if len(held) == loglines.MAX_LINE:
-                    text += self.piece(stream, "P", held[0][1])
-                held.append((byte, time, at))
+                if len(self.held) == loglines.MAX_LINE:
+                    text += self.piece("P", self.held[0][1])
+                self.held.append((byte, time, at))
         return text
 
-    def flush(self, stream: int) -> bytes:
+    def flush(self) -> bytes:
         """Let the open line go."""
-        held = self.open[stream]
-        return self.piece(stream, "P", held[0][1]) if held else b""
+        return self.piece("P", self.held[0][1]) if self.held else b""
 
-    def open_start(self, stream: int) -> int | None:
+    @property
+    def open_start(self) -> int | None:
         """Return where the open line's first byte is."""
-        held = self.open[stream]
-        return held[0][2] if held else None
+        return self.held[0][2] if self.held else None
 
-    def piece(self, stream: int, tag: str, time: int) -> bytes:
+    def piece(self, tag: str, time: int) -> bytes:
         """Return one line of text."""
-        body = bytes(byte for byte, _, _ in self.open[stream])
-        self.open[stream].clear()
-        return f"{rfc3339(time)} {STREAM_NAMES[stream]} {tag} ".encode() + body + b"\n"
+        body = bytes(byte for byte, _, _ in self.held)
+        self.held.clear()
+        return f"{rfc3339(time)} {STREAM_NAMES[self.stream]} {tag} ".encode() + body + b"\n"
 
 
 short_tokens = st.one_of(
@@ -163,9 +237,8 @@ def test_every_piece_has_the_time_of_its_first_byte(script) -> None:
             assert text == model.feed(stream, offset, when, data)
             offset += len(data)
             if flush:
-                assert lines.flush(stream) == model.flush(stream)
-            for either in STREAMS:
-                assert lines.open_start(either) == model.open_start(either)
+                assert lines.flush() == model.flush()
+            assert lines.open_start == model.open_start
 
 
 @given(
@@ -176,14 +249,14 @@ def test_long_lines_do_not_depend_on_cuts_either(lengths, cuts) -> None:
     """Around the limit, where P begins, the text is the same for every cutting."""
     data = b"\n".join(b"x" * length for length in lengths)
     whole = CriLines()
-    expected = whole.feed(STDOUT, 0, 1, data) + whole.flush(STDOUT)
+    expected = whole.feed(STDOUT, 0, 1, data) + whole.flush()
     lines, text, begin = CriLines(), b"", 0
     for end in [*sorted(min(cut, len(data)) for cut in cuts), len(data)]:
         text += lines.feed(STDOUT, begin, 1, data[begin:end])
         begin = end
-    assert text + lines.flush(STDOUT) == expected
+    assert text + lines.flush() == expected
 
 
 def test_formats_have_the_names_of_the_option() -> None:
-    """``--log cri:PATH`` and ``--log raw:PATH``."""
-    assert {"cri": CriLines, "raw": RawLines} == FORMATS
+    """``--log cri:PATH``, ``--log json-file:PATH`` and ``--log raw:PATH``."""
+    assert {"cri": CriLines, "json-file": JsonLines, "raw": RawLines} == FORMATS

@@ -73,13 +73,22 @@ def test_an_open_line_at_the_end_is_p(shop) -> None:
     }
 
 
-def test_the_open_line_of_one_stream_does_not_cut_the_others(shop) -> None:
-    """stdout's half line, then stderr's whole one, then stdout's rest: two lines, both F."""
-    lines = logged(shop, "printf 'out '; echo err >&2; echo rest")
+def test_a_line_that_the_other_stream_interrupts_is_two_pieces(shop) -> None:
+    """stdout's half line, stderr's whole one, stdout's rest: in the log as they came.
 
-    assert sorted((stream, tag, text) for _, stream, tag, text in lines) == [
+    So offsets in a log are the shim's own, and its order is what a terminal would have shown.
+    """
+    script = "printf 'out '; sleep 0.05; echo err >&2; sleep 0.05; echo rest"
+    box = shop.create("sh", "-c", script)
+    shop.ctl("stats", box)  # the server is there, and reads both pipes as they speak
+    shop.call("attachd", "start", box)
+    shop.ended(box)
+    lines = parsed(shop.log(box))
+
+    assert [(stream, tag, text) for _, stream, tag, text in lines] == [
+        (b"stdout", b"P", b"out "),
         (b"stderr", b"F", b"err"),
-        (b"stdout", b"F", b"out rest"),
+        (b"stdout", b"F", b"rest"),
     ]
 
 

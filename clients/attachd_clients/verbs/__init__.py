@@ -8,6 +8,7 @@ import argparse
 import contextlib
 from collections.abc import Callable
 
+from attachd_clients.arguments import Parser
 from attachd_clients.blocking import BlockingClient, attach_blocking
 from attachd_clients.places import Place
 
@@ -15,7 +16,7 @@ from attachd_clients.places import Place
 ANSWER_SECONDS = 30.0
 
 Act = Callable[[argparse.Namespace], int]
-Add = Callable[[str, Act, str], argparse.ArgumentParser]
+Add = Callable[[str, Act, str], Parser]
 
 
 def control(

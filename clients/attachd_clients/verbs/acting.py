@@ -25,6 +25,11 @@ def add(verb: Add) -> None:
     resize = verb("resize", _resize, "set the size of a container's terminal")
     resize.add_argument("id")
     resize.add_argument("size", metavar="COLSxROWS")
+    for name, act, about in (
+        ("rotate", _rotate, "begin a new file of each log"),
+        ("reopen", _reopen, "have logs go on in the files that have their names now"),
+    ):
+        verb(name, act, about).add_argument("ids", nargs="+", metavar="id")
     rm = verb("rm", _rm, "remove ended containers, their records and their logs")
     rm.add_argument("-f", "--force", action="store_true", help="kill what runs")
     rm.add_argument("ids", nargs="+", metavar="id")
@@ -76,6 +81,20 @@ def _resize(wish: argparse.Namespace) -> int:
             client.resize(size, ANSWER_SECONDS)
         except Refused as error:
             raise UsageError(f"{wish.id}: {error}") from None
+    return 0
+
+
+def _rotate(wish: argparse.Namespace) -> int:
+    for container in wish.ids:
+        with control(Place.find(container, wish.root)) as client:
+            client.rotate(ANSWER_SECONDS)
+    return 0
+
+
+def _reopen(wish: argparse.Namespace) -> int:
+    for container in wish.ids:
+        with control(Place.find(container, wish.root)) as client:
+            client.reopen(ANSWER_SECONDS)
     return 0
 
 

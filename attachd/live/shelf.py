@@ -1,0 +1,326 @@
+"""One log's files: the one that is being written, its place and identity, and those before it.
+
+A rotation makes the new file beside the old one, gives it to the keeper, gives the old one its
+name, and only then puts the new one in its place; `LogFile` commits. A server that dies in
+between leaves something that looks like somebody else's renaming, and `heed` goes on from there.
+The list of files (``logN.json``) is written before each change that it describes.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import stat
+import time
+from typing import NamedTuple
+
+from attachd.history.segments import (
+    Segment,
+    packing_of,
+    parse_rotated_name,
+    rotated_name,
+    segments_of,
+)
+from attachd.keeper import files
+from attachd.keeper.config import LogSpec
+from attachd.keeper.parcels import Post
+from attachd.state.retention import Limits, Old, expendable
+
+_log = logging.getLogger(__name__)
+
+
+class Entry(NamedTuple):
+    """One file, as ``logN.json`` has it; ``since`` is when it was begun, ns."""
+
+    name: str
+    first: int
+    start: int
+    inode: int
+    since: int
+
+
+def number_of(name: str) -> int:
+    """Return the log's number in a descriptor's name: 3 for ``log3`` and ``log3b``."""
+    return int(name.removeprefix("log").removesuffix("b"))
+
+
+class Shelf:
+    """The files of log ``number``. ``held`` are the descriptors that the keeper has of it."""
+
+    def __init__(
+        self, number: int, spec: LogSpec, held: dict[str, int], directory: str, post: Post
+    ) -> None:
+        self.number = number
+        self._spec = spec
+        self._path = os.path.realpath(spec.path)
+        self._state = directory
+        self._list = os.path.join(directory, files.log_list(number))
+        self._post = post
+        self._held = held
+        self._name, self.fd = next(iter(held.items()))
+        self._superseded = ""
+        self.entries: tuple[Entry, ...] = ()
+
+    def adopt(self, inode: int, size: int) -> None:
+        """Go on with the file of that inode (0: the first one); cut what was not committed."""
+        for name, fd in self._held.items():
+            if inode and os.fstat(fd).st_ino == inode:
+                self._name, self.fd = name, fd
+        for name in set(self._held) - {self._name}:
+            os.close(self._held.pop(name))
+            self._post.drop(name)
+        self.regular = stat.S_ISREG(os.fstat(self.fd).st_mode)
+        if self.regular and inode and os.fstat(self.fd).st_size > size:
+            os.ftruncate(self.fd, size)
+        files.remove_file(f"{self._path}.new")
+        self._read_list()
+
+    @property
+    def inode(self) -> int:
+        """Which file is being written."""
+        return os.fstat(self.fd).st_ino
+
+    @property
+    def since(self) -> int:
+        """When it was begun, ns since the epoch."""
+        return self.entries[-1].since
+
+    def append(self, text: bytes, size: int) -> None:
+        """Write all of ``text``, or nothing; raises OSError. ``size`` is where it ends before."""
+        rest = memoryview(text)
+        try:
+            while rest:
+                rest = rest[os.write(self.fd, rest) :]
+        except OSError:
+            if self.regular:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self.fd, size)
+            raise
+
+    def sync(self) -> None:
+        """Have everything on the disk; a pipe or a device has nothing to wait for."""
+        with contextlib.suppress(OSError):
+            os.fdatasync(self.fd)
+
+    def segments(self) -> list[Segment]:
+        """Return all files that there are, the oldest first. For any thread."""
+        return segments_of(self._state, self.number)[1]
+
+    # Files come and go
+
+    def rotate(self, first: int) -> None:
+        """Give the file its name and begin a new one at offset ``first``.
+
+        To be followed by a commit and `settle`. Raises OSError; then nothing has changed.
+        """
+        new = self._make_new()
+        try:
+            name = self._give_name()
+        except OSError:
+            os.close(new)
+            files.remove_file(f"{self._path}.new")
+            raise
+        kept = (*self.entries[:-1], self.entries[-1]._replace(name=name))
+        self._begin(new, kept, first)
+
+    def heed(self, size: int, first: int) -> int | None:
+        """Look whether somebody has renamed, removed or cut the file that we write.
+
+        Then go on from offset ``first`` in a new one, or in the one that is there now; return
+        the position where our text begins in it. Returns None when all is as it was.
+        To be followed by a commit and `settle`.
+        """
+        if not self.regular:
+            return None
+        ours = os.fstat(self.fd)
+        try:
+            there = os.stat(self._path)
+        except FileNotFoundError:
+            return self._replace_file(first)
+        except OSError:
+            return None
+        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            return self._take_theirs(first)
+        if ours.st_size < size:
+            entry = Entry(self._base, first, ours.st_size, ours.st_ino, time.time_ns())
+            self._write_list((*self.entries[:-1], entry))
+            return ours.st_size
+        return None
+
+    def settle(self) -> None:
+        """After the commit: the file before is nobody's any more."""
+        if self._superseded:
+            self._post.drop(self._superseded)
+            os.close(self._held.pop(self._superseded))
+            self._superseded = ""
+
+    def tidy(self, limits: Limits) -> None:
+        """Remove the rotated files that are over the limits, whoever has rotated them."""
+        old = self._rotated()
+        with contextlib.suppress(OSError):
+            active = os.fstat(self.fd).st_size
+            gone = expendable(old, active, limits, time.time())
+            for name in gone:
+                files.remove_file(os.path.join(self._directory, name))
+            if gone:
+                self._write_list(tuple(e for e in self.entries if e.name not in gone))
+
+    def next_to_squeeze(self) -> str | None:
+        """Return the path of the oldest rotated file that is not compressed, or None."""
+        for entry in self.entries[:-1]:
+            path = os.path.join(self._directory, entry.name)
+            ours = parse_rotated_name(self._base, entry.name) and not packing_of(entry.name)
+            if ours and os.path.exists(path):
+                return path
+        return None
+
+    def squeezed(self, path: str, beside: str, suffix: str) -> None:
+        """Put the compressed file ``beside`` in the place of the rotated one; raises OSError."""
+        name = os.path.basename(path)
+        before, now = os.stat(path), os.stat(beside)
+        os.utime(beside, ns=(before.st_atime_ns, before.st_mtime_ns))
+        os.rename(beside, path + suffix)
+        self._write_list(
+            tuple(
+                e._replace(name=name + suffix, inode=now.st_ino) if e.name == name else e
+                for e in self.entries
+            )
+        )
+        files.remove_file(path)
+
+    # Inside
+
+    @property
+    def _directory(self) -> str:
+        return os.path.dirname(self._path)
+
+    @property
+    def _base(self) -> str:
+        return os.path.basename(self._path)
+
+    def _make_new(self) -> int:
+        """Make the file that is to be the next one, beside its place; raises OSError."""
+        path = f"{self._path}.new"
+        files.remove_file(path)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(path, flags, 0o600)
+        before = os.fstat(self.fd)
+        with contextlib.suppress(OSError):
+            os.fchmod(fd, stat.S_IMODE(before.st_mode))
+            os.fchown(fd, before.st_uid, before.st_gid)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return fd
+
+    def _give_name(self) -> str:
+        """Link the file to its name as a rotated one; return that. Raises OSError.
+
+        The old name stays until the new file takes it, so that there always is a file.
+        """
+        for number in range(1000):
+            name = rotated_name(self._base, self.entries[-1].first, number)
+            path = os.path.join(self._directory, name)
+            try:
+                os.link(self._path, path, follow_symlinks=False)
+            except FileExistsError:
+                if os.stat(path, follow_symlinks=False).st_ino == self.inode:
+                    return name  # a server before us died at this very place
+                continue
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+                    raise
+                os.rename(self._path, path)  # a file system without links
+            return name
+        raise FileExistsError(errno.EEXIST, "a thousand files of this name", self._path)
+
+    def _begin(self, fd: int, kept: tuple[Entry, ...], first: int) -> None:
+        """Make the file ``beside`` the current one."""
+        entry = Entry(self._base, first, 0, os.fstat(fd).st_ino, time.time_ns())
+        self._hold(fd)
+        self._write_list((*kept, entry))
+        os.rename(f"{self._path}.new", self._path)
+
+    def _hold(self, fd: int) -> None:
+        """Hand a new descriptor to the keeper, under the name that is free, and use it."""
+        plain = f"log{self.number}"
+        self._superseded = self._name
+        self._name = plain if self._name != plain else f"{plain}b"
+        self._held[self._name] = self.fd = fd
+        self._post.keep(self._name, fd)
+
+    def _replace_file(self, first: int) -> int | None:
+        try:
+            self._begin(self._make_new(), self.entries, first)
+        except OSError as error:
+            _log.error("log %d: cannot make %s anew: %s", self.number, self._path, error)
+            return None
+        return 0
+
+    def _take_theirs(self, first: int) -> int | None:
+        """Go on in the file that somebody has put into our place (logrotate's ``create``)."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            fd = os.open(self._path, flags)
+        except OSError as error:
+            _log.error("log %d: cannot go on in %s: %s", self.number, self._path, error)
+            return None
+        found = os.fstat(fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None  # another shim writes it: we keep the one that we have
+        if not stat.S_ISREG(found.st_mode):
+            os.close(fd)
+            return None
+        entry = Entry(self._base, first, found.st_size, found.st_ino, time.time_ns())
+        self._hold(fd)
+        self._write_list((*self.entries, entry))
+        return found.st_size
+
+    def _rotated(self) -> list[Old]:
+        """Return all rotated files of this name, the oldest first; ours behind those of others."""
+        ours = {entry.name: number for number, entry in enumerate(self.entries)}
+        found: list[Old] = []
+        with contextlib.suppress(OSError), os.scandir(self._directory) as scan:
+            for item in scan:
+                if parse_rotated_name(self._base, item.name):
+                    with contextlib.suppress(OSError):
+                        known = item.stat(follow_symlinks=False)
+                        found.append(Old(item.name, known.st_size, known.st_mtime))
+        return sorted(found, key=lambda old: (ours.get(old.name, -1), old.written, old.name))
+
+    def _read_list(self) -> None:
+        try:
+            record = files.read_json(self._list)
+            rows = record["files"]
+            assert isinstance(rows, list)
+            names = Entry._fields
+            self.entries = tuple(Entry(*(row[name] for name in names)) for row in rows)
+            self._drop_what_never_was()
+        except (OSError, ValueError, KeyError, TypeError):
+            spec = self._spec
+            self._write_list((Entry(self._base, 0, spec.start, self.inode, time.time_ns()),))
+
+    def _drop_what_never_was(self) -> None:
+        """Cut the list behind our file: a server before us had announced what it did not commit."""
+        inode = self.inode
+        while len(self.entries) > 1 and self.entries[-1].inode != inode:
+            self.entries = self.entries[:-1]
+        with contextlib.suppress(OSError):
+            if os.stat(self._path).st_ino == inode:
+                ours = self.entries[-1]._replace(name=self._base)
+                self.entries = (*self.entries[:-1], ours)
+
+    def _write_list(self, entries: tuple[Entry, ...]) -> None:
+        self.entries = entries
+        record = {
+            "schema": 1,
+            "path": self._path,
+            "format": self._spec.format,
+            "files": [entry._asdict() for entry in entries],
+        }
+        text = json.dumps(record).encode() + b"\n"
+        with contextlib.suppress(OSError):  # the directory was removed: nobody will ask
+            files.write_whole(self._list, text, mode=0o600)

@@ -1,0 +1,321 @@
+"""Following: lines from any point to the end, over deaths of the server and of the follower."""
+
+import os
+import signal
+
+import pytest
+import trio
+from attachd_clients import (
+    Cursor,
+    Ended,
+    Heartbeat,
+    Line,
+    NoSuchContainer,
+    Position,
+    attach_blocking,
+    follow,
+    follow_blocking,
+)
+from harness import PATIENCE, Shop, wait_for
+
+from attachd.errors import UsageError
+from attachd.wire import messages as say
+
+pytestmark = pytest.mark.runc
+
+#: Both streams, a line of one that is open while the other speaks, an end without a newline.
+SCRIPT = "printf 'a\\nb'; read x; echo c >&2; read x; printf 'd\\ne'; read x; exit 3"
+TOLD = [
+    ("stdout", b"a", False),
+    ("stderr", b"c", False),
+    ("stdout", b"bd", False),
+    ("stdout", b"e", True),
+]
+
+
+def told(records) -> list[tuple[str, bytes, bool]]:
+    """The lines among records."""
+    return [(r.stream, r.text, r.partial) for r in records if isinstance(r, Line)]
+
+
+def finish(shop: Shop, box: str) -> None:
+    """Give the container the word it waits for."""
+    with attach_blocking(box, root=str(shop.root), since="none") as client:
+        client.send(b"\n", PATIENCE)
+
+
+def newest(shop: Shop, box: str) -> int:
+    with attach_blocking(box, root=str(shop.root), since="none", role="viewer") as client:
+        return client.ping(PATIENCE)
+
+
+@pytest.fixture
+def said(shop) -> str:
+    """A container that has said all it says, and waits for a word to end."""
+    box = shop.run("sh", "-c", SCRIPT, options=("-i",))
+    for offset in (3, 5):
+        wait_for(lambda n=offset: newest(shop, box) == n)
+        finish(shop, box)  # its step, not yet its end
+    wait_for(lambda: newest(shop, box) == 8)
+    return box
+
+
+def everything(shop: Shop, box: str, **options: object) -> list[object]:
+    return list(follow_blocking(box, root=str(shop.root), **options))
+
+
+async def everything_with_trio(shop: Shop, box: str, **options: object) -> list[object]:
+    with trio.fail_after(PATIENCE):
+        async with follow(box, root=str(shop.root), **options) as records:
+            return [record async for record in records]
+
+
+async def test_a_follower_is_told_every_line_and_at_last_the_exit(shop, said) -> None:
+    """The same in both colours; live, from a shim that lingers, and from files alone."""
+    seen: list[object] = []
+    async with trio.open_nursery() as nursery, follow(said, root=str(shop.root)) as records:
+        with trio.fail_after(PATIENCE):
+            async for record in records:
+                seen.append(record)
+                if len(seen) == 3:
+                    nursery.start_soon(trio.to_thread.run_sync, finish, shop, said)
+    again = everything(shop, said)
+    with attach_blocking(said, root=str(shop.root), since="none") as client:
+        client.release(PATIENCE)
+        client.wait_gone(PATIENCE)
+    wait_for(lambda: not shop.processes())
+
+    assert told(seen) == told(again) == TOLD
+    assert [r.offset for r in seen[:-1]] == [0, 3, 2, 7]
+    assert isinstance(seen[-1], say.Exit)
+    assert seen[-1].record["exit_code"] == 3
+    for records in (everything(shop, said), await everything_with_trio(shop, said)):
+        assert sorted(told(records)) == sorted(TOLD)
+        assert records[-1] == seen[-1]
+
+
+@pytest.mark.parametrize("colour", ["trio", "blocking"])
+async def test_what_is_there_now_ends_by_itself(shop, said, colour) -> None:
+    """Also what is open; nobody waits for the container."""
+    if colour == "trio":
+        records = await everything_with_trio(shop, said, live=False)
+    else:
+        records = everything(shop, said, live=False)
+
+    assert told(records) == TOLD
+    assert not shop.path(said, "exit.json").exists()
+    assert everything(shop, said, live=False, from_="live") == []
+
+
+def test_a_follower_begins_where_it_is_told(shop, said) -> None:
+    """At the start, an offset, the last lines, or now; of one stream or both; or as output."""
+    now = {"live": False}
+
+    assert told(everything(shop, said, from_=1, **now))[0] == ("stdout", b"", False)
+    assert told(everything(shop, said, from_="offset:2", **now)) == TOLD[1:]
+    assert told(everything(shop, said, from_="tail:1", **now)) == TOLD[3:]
+    assert told(everything(shop, said, streams=["stderr"], **now)) == TOLD[1:2]
+    output = everything(shop, said, lines=False, streams=["stdout"], **now)
+    assert b"".join(piece.data for piece in output) == b"a\nbd\ne"
+    with pytest.raises(Ended) as caught:
+        everything(shop, said, from_=9)
+    assert caught.value.code == "bad_offset"
+    with pytest.raises(UsageError, match="streams are"):
+        everything(shop, said, streams=["stdin"])
+    with pytest.raises(NoSuchContainer):
+        everything(shop, "nobody")
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_where_one_follower_stops_another_goes_on(shop, said, lines) -> None:
+    """After any record: an open line is told whole, and nothing is told twice."""
+    finish(shop, said)
+    shop.ended(said)
+    whole = everything(shop, said, lines=lines)
+    for count in range(1, len(whole)):
+        first = follow_blocking(said, root=str(shop.root), lines=lines)
+        for _, record in zip(range(count), first, strict=False):
+            assert record == whole[0 if count == 1 else whole.index(record)]
+        rest = everything(shop, said, from_=first.position, lines=lines)
+
+        assert [r for r in rest if isinstance(r, say.Exit)] == whole[-1:]
+        if lines:
+            assert told(rest) == TOLD[count:]
+        else:
+            assert sum(len(r.data) for r in rest[:-1]) == 8 - sum(
+                len(r.data) for r in whole[:count]
+            )
+
+
+def test_a_cursor_is_where_the_next_follower_begins(shop, said, tmp_path) -> None:
+    """Saved after each record; at last only the exit is left."""
+    finish(shop, said)
+    shop.ended(said)
+    seen = []
+    for _ in range(5):
+        cursor = Cursor(tmp_path / "cursor")
+        follower = follow_blocking(said, root=str(shop.root), from_=cursor)
+        record = next(iter(follower))
+        seen.append(record)
+        cursor.save(follower.position)
+
+    assert told(seen) == TOLD
+    assert isinstance(seen[4], say.Exit)
+    assert Cursor(tmp_path / "cursor").position == Position(8)
+    assert Cursor(tmp_path / "cursor").stream_id == shop.state(said)["stream_id"]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_cursor_of_an_earlier_container_begins_at_the_start(shop, tmp_path, gone) -> None:
+    """The id is the same, the container is not: with a shim, and from files."""
+    linger = ("--linger", "0") if gone else ()
+    box = shop.run("echo", "a longer first one")
+    shop.ended(box)
+    cursor = Cursor(tmp_path / "cursor")
+    first = follow_blocking(box, root=str(shop.root), from_=cursor)
+    assert len(list(first)) == 2
+    cursor.save(first.position, "memo")
+    shop.ctl("rm", box)
+    shop.call("attachd", "run", *linger, box, "--", "echo", "second")
+    shop.ended(box)
+    if gone:
+        wait_for(lambda: not shop.processes())
+    cursor = Cursor(tmp_path / "cursor")
+
+    assert told(everything(shop, box, from_=cursor)) == [("stdout", b"second", False)]
+    assert (cursor.memo, cursor.stream_id) == ("memo", shop.state(box)["stream_id"])
+
+
+def test_the_shim_refuses_another_container_s_offset(shop, said) -> None:
+    """Whoever attaches with a stream's id is served by that stream alone."""
+    with pytest.raises(Ended) as caught:
+        with attach_blocking(said, root=str(shop.root), since="start", stream_id="0" * 32):
+            pass
+    assert caught.value.code == "other_stream"
+
+
+@pytest.mark.parametrize("colour", ["trio", "blocking"])
+async def test_a_killed_server_is_not_noticed(shop, said, colour) -> None:
+    """Lines go on where they were, with a line that was open then."""
+    seen: list[object] = []
+    if colour == "trio":
+        with trio.fail_after(PATIENCE):
+            async with follow(said, root=str(shop.root)) as records:
+                async for record in records:
+                    seen.append(record)
+                    if len(seen) == 3:
+                        os.kill(shop.server(said), signal.SIGKILL)
+                        await trio.to_thread.run_sync(finish, shop, said)
+    else:
+        for record in follow_blocking(said, root=str(shop.root)):
+            seen.append(record)
+            if len(seen) == 3:
+                os.kill(shop.server(said), signal.SIGKILL)
+                finish(shop, said)
+
+    assert told(seen) == TOLD
+    assert isinstance(seen[-1], say.Exit)
+
+
+def test_a_lost_container_s_log_is_told_to_its_end(shop, said) -> None:
+    """Keeper and server are dead, and nobody knows how it ended: no exit is made up."""
+    wait_for(lambda: shop.log(said).count(b"\n") == 5)
+    seen = []
+    for record in follow_blocking(said, root=str(shop.root)):
+        seen.append(record)
+        if len(seen) == 3:
+            server, keeper = shop.server(said), shop.keeper(said)
+            for pid in (keeper, server):
+                os.kill(pid, signal.SIGKILL)
+
+    assert told(seen) == TOLD
+    assert not any(isinstance(record, say.Exit) for record in seen)
+    assert sorted(told(everything(shop, said))) == sorted(TOLD)
+
+
+async def test_a_follower_may_know_more_than_a_lost_container_s_log(shop, said) -> None:
+    """It was told at once what the log gets a little later: the end is the end."""
+    wait_for(lambda: shop.log(said).count(b"\n") == 5)
+    log = shop.path(said, "log/container.log")
+    with trio.fail_after(PATIENCE):
+        async with follow(said, root=str(shop.root)) as records:
+            seen = [await anext(records) for _ in range(3)]
+            server, keeper = shop.server(said), shop.keeper(said)
+            for pid in (keeper, server):
+                os.kill(pid, signal.SIGKILL)
+            os.truncate(log, log.stat().st_size - 40)
+            seen += [record async for record in records]
+
+    assert told(seen) == TOLD
+
+
+@pytest.mark.parametrize("colour", ["trio", "blocking"])
+async def test_quiet_is_told_from_dead(shop, said, colour) -> None:
+    """A heartbeat has the newest offset, also of a server that was killed in between."""
+    options = {"root": str(shop.root), "from_": "live", "heartbeat": 0.05}
+    beats: list[object] = []
+    if colour == "trio":
+        with trio.fail_after(PATIENCE):
+            async with follow(said, **options) as records:
+                async for record in records:
+                    beats.append(record)
+                    if len(beats) == 2:
+                        os.kill(shop.server(said), signal.SIGKILL)
+                    if len(beats) == 4:
+                        break
+    else:
+        for record in follow_blocking(said, **options):
+            beats.append(record)
+            if len(beats) == 2:
+                os.kill(shop.server(said), signal.SIGKILL)
+            if len(beats) == 4:
+                break
+
+    assert beats == [Heartbeat(8)] * 4
+
+
+async def test_a_shim_that_does_not_answer_is_an_error(shop, said, monkeypatch) -> None:
+    """In both colours: the caller is told, and may follow again."""
+    monkeypatch.setattr("attachd_clients.following.ANSWER_SECONDS", 0.3)
+    options = {"root": str(shop.root), "from_": "live", "heartbeat": 0.05}
+    server = shop.server(said)
+    try:
+        with trio.fail_after(PATIENCE):
+            async with follow(said, **options) as records:
+                assert await anext(records) == Heartbeat(8)
+                os.kill(server, signal.SIGSTOP)
+                with pytest.raises(Ended, match="has not answered"):
+                    await anext(records)
+        os.kill(server, signal.SIGCONT)
+        follower = iter(follow_blocking(said, **options))
+        assert next(follower) == Heartbeat(8)
+        os.kill(server, signal.SIGSTOP)
+        with pytest.raises(Ended, match="has not answered"):
+            next(follower)
+    finally:
+        os.kill(server, signal.SIGCONT)
+
+
+def names(shop: Shop, box: str) -> list[str]:
+    with attach_blocking(box, root=str(shop.root), since="none", role="viewer") as client:
+        return [c["name"] for c in client.status(PATIENCE)["clients"]]
+
+
+async def test_who_stops_early_or_is_cancelled_has_left(shop, said) -> None:
+    """The shim has no client of that name any more; in both colours."""
+    for record in follow_blocking(said, root=str(shop.root), name="early"):
+        assert record.text == b"a"
+        break
+    async with follow(said, root=str(shop.root), name="early") as records:
+        assert await anext(records)
+        assert "early" in await trio.to_thread.run_sync(names, shop, said)
+    async with trio.open_nursery() as nursery:
+
+        async def wait_for_ever() -> None:
+            async with follow(said, root=str(shop.root), name="early") as records:
+                async for record in records:
+                    if record.text == b"bd":
+                        nursery.cancel_scope.cancel()
+
+        nursery.start_soon(wait_for_ever)
+    await trio.to_thread.run_sync(wait_for, lambda: "early" not in names(shop, said))
