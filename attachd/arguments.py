@@ -83,6 +83,8 @@ def _create_options(verb: argparse.ArgumentParser) -> None:
         help="wait so long for output of what outlives it (%(default)g)")  # fmt: skip
     add("--linger", metavar="SECONDS", type=float, default=1.0,
         help="serve clients so long after its end (%(default)g)")  # fmt: skip
+    add("--allow-block", metavar="SECONDS", type=float, default=0.0,
+        help="let clients hold the container up, so long at a time (not at all)")  # fmt: skip
     add("--create-timeout", metavar="SECONDS", type=float, default=120.0,
         help="give the runtime so long for each call (%(default)g)")  # fmt: skip
     add("--exit-command", metavar="CMD", default="", help="run this after exit")
@@ -105,7 +107,7 @@ def _log_options(verb: argparse.ArgumentParser) -> None:
     add("--log-max-files", metavar="N", type=int, default=0,
         help="keep so many files of each log, with the current one (all)")  # fmt: skip
     add("--log-max-age", metavar="TIME", default="0",
-        help="rotate a log that was begun longer ago, like 7d, and then remove it (never)")  # fmt: skip
+        help="rotate a log begun longer ago, like 7d, and then remove it (never)")  # fmt: skip
     add("--log-max-total", metavar="SIZE", default="0",
         help="keep so many bytes of each log in all its files (all)")  # fmt: skip
     add("--log-compress", metavar="METHOD", default="",

@@ -192,6 +192,7 @@ def _config(wish: "argparse.Namespace", command: tuple[str, ...]) -> Config:
         oom_score_adj=_oom_score(wish.oom_score_adj),
         drain_timeout=_not_negative("--drain-timeout", wish.drain_timeout),
         linger=_not_negative("--linger", wish.linger),
+        allow_block=_not_negative("--allow-block", wish.allow_block),
         create_timeout=_positive("--create-timeout", wish.create_timeout) or 0.0,
         start=wish.verb == "run",
         terminal=wish.tty,

@@ -70,7 +70,7 @@ def test_the_policies_of_stdin_are_those_of_the_option() -> None:
 
 def test_the_exit_record_has_the_fields_of_its_table() -> None:
     """In the same order."""
-    ending = Ending(1, 0, 1, 1, 0, False, True, {"stdout": 0, "stderr": 0}, 0, 0)
+    ending = Ending(1, 0, 1, 1, 0, False, True, {"stdout": 0, "stderr": 0}, 0, 0, 0)
     told = [row[0].strip("`") for row in table("### The exit record")]
     assert told == list(exit_record("x", "y", ending))
 

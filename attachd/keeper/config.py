@@ -63,6 +63,7 @@ class Config(NamedTuple):
     oom_score_adj: int | None = None
     drain_timeout: float = 2.0
     linger: float = 1.0
+    allow_block: float = 0.0  #: how long a client may hold the container up; 0: not at all
     create_timeout: float = 120.0
     terminal: bool = False
     size: Size | None = None

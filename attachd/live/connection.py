@@ -64,7 +64,7 @@ class Connection:
         self.key = b""
         self.robbed = False
         self._size = NO_SIZE
-        self._number = 0  #: the how manieth client of this container it is
+        self._number = 0  #: among all clients that this container ever had
         self._scope = trio.CancelScope()
         self._refusing = False  #: stdin was refused, and the client may not have heard it
         self._pid, self._uid, _ = _peer(stream.socket)
@@ -131,6 +131,7 @@ class Connection:
             if patience.cancelled_caught:
                 raise RemoteProtocolError("no hello came in time")
             nursery.start_soon(self._listen, nursery)
+            nursery.start_soon(self._speaker.watch)
             await self._speaker.run()
             raise _Over
 
@@ -139,6 +140,7 @@ class Connection:
         assert isinstance(message, say.Hello), "the session lets nothing else through"
         try:
             _check_hello(message, self._uid)
+            self._check_block(message)
             start, modes = await self._find_start(message)
             welcome = self._welcome(message, start, modes)
         except AttachdError as error:
@@ -150,6 +152,13 @@ class Connection:
         self._size = Size(message.columns, message.rows)
         resumed = bool(message.stream_id) and message.since.startswith("offset:")
         self._shim.writers.enter(self, self._size, resumed=resumed)
+
+    def _check_block(self, hello: say.Hello) -> None:
+        """Refuse a client that wants to hold up a container that waits for nobody."""
+        if hello.flow == "block" and not self._shim.settings.allow_block:
+            raise Denied("this container waits for no client (--allow-block)")
+        if hello.flow == "block" and hello.role != "full":
+            raise Denied("a viewer may only look, not have the container wait")
 
     async def _find_start(self, hello: say.Hello) -> tuple[int, bytes]:
         """Return the offset where this client starts, and for a screen its modes there."""
@@ -171,7 +180,7 @@ class Connection:
         self._number = shim.count_client()
         self.key = hello.key or secrets.token_bytes(KEY_BYTES)
         size = shim.past.timeline.at(offset).size if shim.past else NO_SIZE
-        self._speaker.begin(hello, offset)
+        self._speaker.begin(hello, offset, shim.settings.allow_block)
         return say.Welcome(
             version=VERSION,
             features=[feature for feature in FEATURES if feature in hello.features],
@@ -368,8 +377,10 @@ def _check_hello(hello: say.Hello, uid: int) -> None:
         raise Refused("version", f"version {hello.version} is too old, this is {VERSION}")
     if hello.role not in ("full", "viewer"):
         raise Refused("bad_request", f"role {hello.role!r:.80} is neither full nor viewer")
-    if hello.flow not in ("gap", "disconnect"):
-        raise Refused("bad_request", f"flow {hello.flow!r:.80} is neither gap nor disconnect")
+    if hello.flow not in ("gap", "disconnect", "block"):
+        raise Refused(
+            "bad_request", f"flow {hello.flow!r:.80} is none of gap, disconnect, block"
+        )
     if hello.key and len(hello.key) != KEY_BYTES:
         raise Refused("bad_request", f"a key has {KEY_BYTES} bytes, this one {len(hello.key)}")
 

@@ -53,6 +53,7 @@ class Feed:
         self.listeners: set[Callable[[], None]] = (
             set()
         )  #: called at each change; must not wait
+        self.starved: set[Bell] = set()  #: rung when a pump must wait for room
         self._bells: set[Bell] = set()
         self._libc = Libc()
         self._grain = min(PUNCH_GRAIN, header.ring_size)
@@ -115,6 +116,14 @@ class Feed:
     def room(self) -> int:
         """Return how many bytes may arrive now."""
         return self.index.room(self.low_water)
+
+    async def wait_room(self) -> int:
+        """Return how many bytes may arrive, as soon as some may."""
+        while (room := self.room()) == 0:
+            for bell in self.starved:
+                bell.ring()
+            await self.room_bell.wait()
+        return room
 
     def arrived(self, count: int) -> None:
         """Commit the mark after a splice, tell everybody, and forget what is too old."""

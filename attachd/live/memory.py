@@ -74,11 +74,11 @@ class Memory:
         """Return the offset of the first output that was read at ``time`` (ns) or later."""
         index = self._feed.index
         oldest = index.oldest
-        if oldest > 0 and self._log is not None:
-            if index.newest == oldest or index.find(oldest).time >= time:
-                found = await self._ask(lambda history: history.at_time(time))
-                return min(found, index.newest)
-        return self._feed.find_time(time)
+        later = index.newest == oldest or index.find(oldest).time >= time
+        if oldest == 0 or not later or self._log is None:
+            return self._feed.find_time(time)
+        found = await self._ask(lambda history: history.at_time(time))
+        return min(found, index.newest)
 
     def _history(self) -> History:
         assert self._log is not None

@@ -18,10 +18,7 @@ async def pump(feed: Feed, fd: int, stream: int) -> None:
     """
     while True:
         await trio.lowlevel.wait_readable(fd)
-        room = feed.room()
-        if room == 0:
-            await feed.room_bell.wait()
-            continue
+        room = await feed.wait_room()
         try:
             count = move(feed, fd, stream, min(room, STEP_BYTES))
         except BlockingIOError:

@@ -24,6 +24,7 @@ class Settings:
     exit_command: list[str]
     drain_timeout: float
     linger: float
+    allow_block: float
     stdin: bool
     terminal: bool
     size: Size
@@ -51,6 +52,7 @@ class Settings:
             exit_command=[str(command), *arguments] if command else [],
             drain_timeout=float(str(config["drain_timeout"])),
             linger=float(str(config["linger"])),
+            allow_block=float(str(config["allow_block"])),
             stdin=bool(config["stdin"]),
             terminal=bool(config["terminal"]),
             size=_size(config["size"]),

@@ -1,8 +1,9 @@
 """The speaker: what one client is told. Answers first, then output from its cursor, then the end.
 
 It takes what the client's credit allows from the ring, and waits for nobody but its own client:
-what the ring has overwritten comes from the log files, and what those do not have is a gap. Small news, like the echo of a key, are
-written at once by whoever brings them; everything else by a task.
+what the ring has overwritten comes from the log files, and what those do not have is a gap.
+Small news, like the echo of a key, are written at once by whoever brings them; everything else
+by a task.
 """
 
 import os
@@ -10,6 +11,7 @@ from collections import deque
 
 import trio
 
+from attachd.live.brake import Brake
 from attachd.live.feed import Bell, Feed
 from attachd.live.memory import Piece, Recall
 from attachd.live.past import Past
@@ -51,6 +53,7 @@ class Speaker:
         self._cursor: Cursor | None = None
         self._credit = 0
         self._disconnects = False
+        self._brake: Brake | None = None
         self._told: set[int] = set()
         self._change_told = (
             0  #: the number of the terminal's last change of size that was told
@@ -82,10 +85,16 @@ class Speaker:
             "sent": self._sent,
         }
 
-    def begin(self, hello: say.Hello, offset: int) -> None:
-        """Give the client what it asked for, from ``offset`` on."""
+    def begin(self, hello: say.Hello, offset: int, allow_block: float = 0.0) -> None:
+        """Give the client what it asked for, from ``offset`` on.
+
+        With flow ``block`` the container waits for it, ``allow_block`` seconds at most.
+        """
         if hello.since != "none":
             self._cursor = Cursor(offset)
+            if hello.flow == "block":
+                self._brake = Brake(self._feed, allow_block)
+                self._brake.move(offset)
         self._credit = hello.credit
         self._disconnects = hello.flow == "disconnect"
         if self._past is not None:
@@ -97,6 +106,8 @@ class Speaker:
         self._feed.listeners.discard(self._speak_at_once)
         if self._recall is not None:
             self._recall.close()
+        if self._brake is not None:
+            self._brake.release()
 
     def tell(self, message: say.Message) -> None:
         """Queue a message."""
@@ -119,6 +130,8 @@ class Speaker:
                 self._rest, self._sending = b"", True
                 await self._stream.send_all(batch)
                 self._sending = False
+                if self._brake is not None:
+                    self._brake.move(self._offset)
             elif self._session.state is State.CLOSED:
                 return
             elif self._recall is not None and self._is_overtaken():
@@ -130,6 +143,14 @@ class Speaker:
                 finally:
                     self._idle = False
 
+    async def watch(self) -> None:
+        """Take the brake from a client that has held the container up for too long."""
+        if self._brake is not None:
+            await self._brake.watch()
+            self.tell(
+                say.Notice(code="released", text="the container waits for you no longer")
+            )
+
     def _speak_at_once(self) -> None:
         """Write small news without a detour through the task, if it has nothing to do.
 
@@ -139,6 +160,8 @@ class Speaker:
             return  # it misspoke, and is about to be let go
         if self._idle and not self._rest and self._is_small():
             self._rest = self._write(self._next_batch())
+            if self._brake is not None and not self._rest:
+                self._brake.move(self._offset)
             if not self._rest and self._session.state is not State.CLOSED:
                 return
         self._bell.ring()

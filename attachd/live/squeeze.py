@@ -39,23 +39,13 @@ async def squeeze(log: LogFile, shelf: Shelf, method: str) -> None:
 
 async def _squeeze_one(shelf: Shelf, path: str, suffix: str, argv: list[str]) -> bool:
     beside = f"{path}{suffix}.new"
-    nice = shutil.which("nice")
     try:
-        with open(path, "rb") as source, open(beside, "wb", opener=_private) as sink:
-            done = await trio.run_process(
-                [*([nice, "-n", "19"] if nice else []), *argv],
-                stdin=source,
-                stdout=sink,
-                check=False,
-                env=clean_environment(os.environ),
-            )
-            if done.returncode == 0:
-                os.fsync(sink.fileno())
-        if done.returncode == 0:
+        status = await _run(path, beside, argv)
+        if status == 0:
             with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
                 shelf.squeezed(path, beside, suffix)
             return True
-        _log.error("%s of %s has ended with %d", argv[0], path, done.returncode)
+        _log.error("%s of %s has ended with %d", argv[0], path, status)
     except OSError as error:
         _log.error("cannot compress %s: %s", path, error)
     finally:
@@ -63,5 +53,24 @@ async def _squeeze_one(shelf: Shelf, path: str, suffix: str, argv: list[str]) ->
     return False
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+async def _run(path: str, beside: str, argv: list[str]) -> int:
+    """Run the child from one file to the other; return its status. On cancel: it is killed."""
+    nice = shutil.which("nice")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        sink = os.open(beside, flags, 0o600)
+        try:
+            done = await trio.run_process(
+                [*([nice, "-n", "19"] if nice else []), *argv],
+                stdin=source,
+                stdout=sink,
+                check=False,
+                env=clean_environment(os.environ),
+            )
+            os.fsync(sink)
+        finally:
+            os.close(sink)
+    finally:
+        os.close(source)
+    return done.returncode

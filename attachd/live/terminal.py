@@ -52,8 +52,7 @@ class Terminal:
         """
         silent, feed = 0, self._feed
         while silent < LAST_READS:
-            while feed.room() == 0:
-                await feed.room_bell.wait()
+            await feed.wait_room()
             try:
                 self._step()
                 silent = 0

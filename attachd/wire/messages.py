@@ -31,7 +31,7 @@ class Hello:
     features: list[str] = attrs.field(factory=list)
     role: str = "full"  #: full | viewer
     since: str = "live"  #: start | live | none | screen | tail:LINES | offset:BYTES | time:NS
-    flow: str = "gap"  #: gap | disconnect
+    flow: str = "gap"  #: gap | disconnect | block
     credit: int  #: bytes of output data that may be sent before more is granted
     name: str = ""  #: for people, shown in status
     key: bytes = b""  #: 16 random bytes that name this writer across connections, or empty

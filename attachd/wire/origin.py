@@ -7,7 +7,7 @@ from attachd.wire.messages import MAX_INT
 
 
 class Origin(NamedTuple):
-    """``start``, ``live``, ``none``, ``screen``, or ``tail``, ``offset``, ``time`` with a number."""
+    """A word, or ``tail``, ``offset`` or ``time`` with a number."""
 
     kind: str
     number: int = 0

@@ -6,10 +6,10 @@ import sys
 from typing import NoReturn
 
 from attachd_clients.arguments import Parser, end, parser
-from attachd_clients.verbs import Act, acting, logs, look, sending
+from attachd_clients.verbs import Act, acting, follow_all, logs, look, metrics, sending
 
 #: In the order of the help.
-GROUPS = (look, logs, acting, sending)
+GROUPS = (look, metrics, logs, follow_all, acting, sending)
 
 
 def main() -> NoReturn:

@@ -58,6 +58,10 @@ class Place:
         """The state directory."""
         return os.path.join(self.root, self.id)
 
+    def exists(self) -> bool:
+        """Return True when a container was made here, and not only a directory."""
+        return self._json("state.json") is not None
+
     def state(self) -> dict[str, object]:
         """Return state.json; raises NoSuchContainer when there is none (yet)."""
         state = self._json("state.json")
@@ -99,7 +103,9 @@ class Place:
     def answers(self) -> bool:
         """Return True when a shim holds the container's socket open."""
         try:
-            self.connect().close()
+            self.connect(blocking=False).close()
+        except BlockingIOError:
+            return True  # so many wait for it that no more may
         except OSError:
             return False
         return True

@@ -131,7 +131,7 @@ TIMES = st.sampled_from([0, 1, SECOND - 1, SECOND]).map(lambda more: NOW + more)
 READS = st.lists(
     st.builds(Read, st.sampled_from([STDOUT, STDERR]), TIMES, DATA, st.booleans()), max_size=6
 )
-RECORDS = READS.map(lambda reads: records_of(reads, longest=12))
+RECORDS = READS.map(lambda reads: records_of(reads, longest=30))
 
 
 PACKINGS = ["", "", "gz", "zst"] if shutil.which("zstd") else ["", "gz"]

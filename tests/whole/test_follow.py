@@ -38,7 +38,7 @@ def told(records) -> list[tuple[str, bytes, bool]]:
     return [(r.stream, r.text, r.partial) for r in records if isinstance(r, Line)]
 
 
-def finish(shop: Shop, box: str) -> None:
+def give_word(shop: Shop, box: str) -> None:
     """Give the container the word it waits for."""
     with attach_blocking(box, root=str(shop.root), since="none") as client:
         client.send(b"\n", PATIENCE)
@@ -55,7 +55,7 @@ def said(shop) -> str:
     box = shop.run("sh", "-c", SCRIPT, options=("-i",))
     for offset in (3, 5):
         wait_for(lambda n=offset: newest(shop, box) == n)
-        finish(shop, box)  # its step, not yet its end
+        give_word(shop, box)  # its step, not yet its end
     wait_for(lambda: newest(shop, box) == 8)
     return box
 
@@ -78,7 +78,7 @@ async def test_a_follower_is_told_every_line_and_at_last_the_exit(shop, said) ->
             async for record in records:
                 seen.append(record)
                 if len(seen) == 3:
-                    nursery.start_soon(trio.to_thread.run_sync, finish, shop, said)
+                    nursery.start_soon(trio.to_thread.run_sync, give_word, shop, said)
     again = everything(shop, said)
     with attach_blocking(said, root=str(shop.root), since="none") as client:
         client.release(PATIENCE)
@@ -129,7 +129,7 @@ def test_a_follower_begins_where_it_is_told(shop, said) -> None:
 @pytest.mark.parametrize("lines", [True, False])
 def test_where_one_follower_stops_another_goes_on(shop, said, lines) -> None:
     """After any record: an open line is told whole, and nothing is told twice."""
-    finish(shop, said)
+    give_word(shop, said)
     shop.ended(said)
     whole = everything(shop, said, lines=lines)
     for count in range(1, len(whole)):
@@ -149,7 +149,7 @@ def test_where_one_follower_stops_another_goes_on(shop, said, lines) -> None:
 
 def test_a_cursor_is_where_the_next_follower_begins(shop, said, tmp_path) -> None:
     """Saved after each record; at last only the exit is left."""
-    finish(shop, said)
+    give_word(shop, said)
     shop.ended(said)
     seen = []
     for _ in range(5):
@@ -205,13 +205,13 @@ async def test_a_killed_server_is_not_noticed(shop, said, colour) -> None:
                     seen.append(record)
                     if len(seen) == 3:
                         os.kill(shop.server(said), signal.SIGKILL)
-                        await trio.to_thread.run_sync(finish, shop, said)
+                        await trio.to_thread.run_sync(give_word, shop, said)
     else:
         for record in follow_blocking(said, root=str(shop.root)):
             seen.append(record)
             if len(seen) == 3:
                 os.kill(shop.server(said), signal.SIGKILL)
-                finish(shop, said)
+                give_word(shop, said)
 
     assert told(seen) == TOLD
     assert isinstance(seen[-1], say.Exit)

@@ -114,7 +114,7 @@ async def test_everybody_may_rotate_while_lines_are_written(shop, how) -> None:
     path = directory / "container.log"
     shop.call("attachd", "start", box)
     for number in range(5):
-        wait_for(lambda: path.exists() and path.stat().st_size > 20_000
+        wait_for(lambda: (path.exists() and path.stat().st_size > 20_000)
                  or shop.path(box, "exit.json").exists())  # fmt: skip
         if how == "rotate":
             shop.call("attachctl", "rotate", box, check=False)

@@ -7,6 +7,7 @@ import json
 from attachd.errors import AttachdError
 from attachd_clients import listing
 from attachd_clients.places import Place
+from attachd_clients.reports import places, reports
 from attachd_clients.verbs import ANSWER_SECONDS, Add, control
 
 
@@ -14,9 +15,10 @@ def add(verb: Add) -> None:
     """Add these verbs."""
     verb("ls", _ls, "list containers").add_argument("--json", action="store_true")
     verb("inspect", _inspect, "print all that is known, as JSON").add_argument("id")
-    verb("stats", _stats, "print a running shim's counters and clients, as JSON").add_argument(
-        "id"
-    )
+    stats = verb("stats", _stats, "print running shims' counters and clients, as JSON")
+    stats.add_argument("ids", metavar="id", nargs="*",
+        help="one: its report; several, or none for all: a map of id to report, which is null"
+        " where no shim answers")  # fmt: skip
 
 
 def _ls(wish: argparse.Namespace) -> int:
@@ -36,6 +38,10 @@ def _inspect(wish: argparse.Namespace) -> int:
 
 
 def _stats(wish: argparse.Namespace) -> int:
-    with control(Place.find(wish.id, wish.root)) as client:
-        print(json.dumps(client.status(ANSWER_SECONDS), indent=2))
+    if len(wish.ids) == 1:
+        with control(Place.find(wish.ids[0], wish.root)) as client:
+            print(json.dumps(client.status(ANSWER_SECONDS), indent=2))
+        return 0
+    found = reports(places(wish.ids, wish.root), ANSWER_SECONDS, "attachctl")
+    print(json.dumps(found, indent=2))
     return 0
