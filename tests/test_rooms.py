@@ -56,7 +56,15 @@ CLIENTS_MAY_IMPORT = (
     "attachd.state.sizes",
     "attachd.state.times",  # a log's times, read from its file
 )
-CLIENTS_MAY_USE = {"trio", "attrs", "pyte", "inotify_simple", "prometheus_client", "attachd", "attachd_clients"}
+CLIENTS_MAY_USE = {
+    "trio",
+    "attrs",
+    "pyte",
+    "inotify_simple",
+    "prometheus_client",
+    "attachd",
+    "attachd_clients",
+}
 
 
 def _modules(folder: Path) -> list[Path]:

@@ -25,9 +25,7 @@ class Segment(NamedTuple):
     path: str
     first: int  #: offset of its first byte of output
     start: int  #: where this container's text begins in the file
-    size: (
-        int | None
-    )  #: where its committed text ends, at ``end``; None: at the end of the file
+    size: int | None  #: where its committed text, and ``end``, lies; None: at the file's end
     end: int | None  #: the offset after its last byte; None: nobody knows without reading it
     inode: int  #: 0: it may be any file of this name
     packing: str = ""  #: "gz" or "zst"; "" for a plain file

@@ -126,18 +126,21 @@ class Connection:
     async def _converse(self) -> None:
         async with trio.open_nursery() as nursery:
             self._scope = nursery.cancel_scope
-            with trio.move_on_after(HELLO_SECONDS) as patience:
-                await self._greet()
-            if patience.cancelled_caught:
-                raise RemoteProtocolError("no hello came in time")
+            await self._greet(await self._hear_hello())
             nursery.start_soon(self._listen, nursery)
             nursery.start_soon(self._speaker.watch)
             await self._speaker.run()
             raise _Over
 
-    async def _greet(self) -> None:
-        message = await self._next_message()
-        assert isinstance(message, say.Hello), "the session lets nothing else through"
+    async def _hear_hello(self) -> say.Hello:
+        with trio.move_on_after(HELLO_SECONDS):
+            message = await self._next_message()
+            assert isinstance(message, say.Hello), "the session lets nothing else through"
+            return message
+        raise RemoteProtocolError("no hello came in time")
+
+    async def _greet(self, message: say.Hello) -> None:
+        """Find where this client starts, which may take a search in old logs; welcome it."""
         try:
             _check_hello(message, self._uid)
             self._check_block(message)
@@ -147,7 +150,10 @@ class Connection:
             goodbye = say.Goodbye(code=error.code, text=say.plain(str(error)))
             await self._stream.send_all(self._session.send(goodbye))
             raise _Over from None
-        await self._stream.send_all(self._session.send(welcome))
+        with trio.move_on_after(HELLO_SECONDS) as patience:
+            await self._stream.send_all(self._session.send(welcome))
+        if patience.cancelled_caught:
+            raise _Over  # it does not listen
         self._shim.stdin.subscribe(self.key, self._acknowledge)
         self._size = Size(message.columns, message.rows)
         resumed = bool(message.stream_id) and message.since.startswith("offset:")

@@ -7,7 +7,7 @@ import trio
 
 from attachd.keeper.descriptors import Libc
 from attachd.state.header import Header
-from attachd.state.ring import STREAMS, Chunk, Cursor, Index
+from attachd.state.ring import STREAMS, Index
 
 #: Old output is given back to the kernel in pieces of this size: rare enough to cost nothing,
 #: small against the ring.
@@ -99,14 +99,6 @@ class Feed:
                     return start + at + 1, 0
             end = start
         return oldest, count
-
-    def find_time(self, time: int) -> int:
-        """Return where the first record begins that was read at ``time`` (ns) or later."""
-        cursor = Cursor(self.index.oldest)
-        while isinstance(step := cursor.step(self.index, self.index.newest), Chunk):
-            if step.time >= time:
-                return step.start
-        return cursor.offset
 
     def count_gap(self, size: int) -> None:
         """Note that a client was told of ``size`` bytes that it misses."""

@@ -292,10 +292,9 @@ class LogFile:
             return b""
         reason = self._error or "it could not be written"
         text = self._lines.gap(lost, end, time.time_ns(), reason)
-        if text is None:
+        if text is None and self._shelf.regular:
             self._begin_file(end)
-            return b""
-        return text
+        return text or b""
 
     def _fail(self, error: OSError, give_up: bool) -> bool:
         """Give up what could not be written, or try it again later."""

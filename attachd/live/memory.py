@@ -76,7 +76,7 @@ class Memory:
         oldest = index.oldest
         later = index.newest == oldest or index.find(oldest).time >= time
         if oldest == 0 or not later or self._log is None:
-            return self._feed.find_time(time)
+            return index.find_time(time)
         found = await self._ask(lambda history: history.at_time(time))
         return min(found, index.newest)
 

@@ -180,6 +180,9 @@ class Shelf:
         """Put the compressed file ``beside`` in the place of the rotated one; raises OSError."""
         name = os.path.basename(path)
         before, now = os.stat(path), os.stat(beside)
+        os.chmod(beside, stat.S_IMODE(before.st_mode))
+        with contextlib.suppress(OSError):
+            os.chown(beside, before.st_uid, before.st_gid)
         os.utime(beside, ns=(before.st_atime_ns, before.st_mtime_ns))
         os.rename(beside, path + suffix)
         self._write_list(

@@ -134,7 +134,7 @@ class Speaker:
                     self._brake.move(self._offset)
             elif self._session.state is State.CLOSED:
                 return
-            elif self._recall is not None and self._is_overtaken():
+            elif self._recall is not None and not self._recalled and self._is_overtaken():
                 self._recalled += await self._recall.take(self._offset)
             else:
                 self._idle = True

@@ -169,6 +169,22 @@ class Index:
                 high = middle
         return self.record(low)
 
+    def find_time(self, time: int) -> int:
+        """Return where output begins that was read at ``time`` (ns) or later; ``newest`` if none.
+
+        Where the clock was set back, the place is one such, but perhaps not the first.
+        """
+        low, high = self._first, self._header.records
+        while low < high:
+            middle = (low + high) // 2
+            if self._word(middle, _TIME) >= time:
+                high = middle
+            else:
+                low = middle + 1
+        if low == self._header.records:
+            return self.newest
+        return max(self.oldest, self._word(low, _OFFSET))
+
     @property
     def _first(self) -> int:
         # One slot is the open mark's, so one record less than the capacity can be trusted.

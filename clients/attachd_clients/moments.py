@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from attachd.errors import UsageError
 from attachd.state.times import parse_rfc3339
+from attachd.wire.messages import MAX_INT
 
 _SECOND = 1_000_000_000
 
@@ -27,22 +28,25 @@ _SECONDS = re.compile(r"([0-9]+)(?:\.([0-9]*))?")
 
 
 def parse_moment(text: str, now: int) -> int:
-    """Return the nanoseconds since the epoch that ``text`` means at ``now``, at least 0.
+    """Return the nanoseconds since the epoch that ``text`` means at ``now``, 0 to MAX_INT.
 
     It is RFC 3339 (``2024-05-01T12:00:00Z``), a date (its beginning), seconds since the epoch
     (``1714564800.5``), or a duration back from now (``10m``, ``1h30m``, ``2d``). Raises
     UsageError for anything else.
     """
-    if seconds := _SECONDS.fullmatch(text):
-        return _scaled(seconds[1], seconds[2], _SECOND)
-    if (ago := _duration(text)) is not None:
-        return max(0, now - ago)
     try:
-        return max(0, _time(text))
+        return min(max(0, _moment(text, now)), MAX_INT)
     except (ValueError, OverflowError):
         raise UsageError(
             f"{text!r:.80} is no time: say 2024-05-01T12:00:00Z, 2024-05-01, 1714564800 or 10m"
         ) from None
+
+
+def _moment(text: str, now: int) -> int:
+    if seconds := _SECONDS.fullmatch(text):
+        return _scaled(seconds[1], seconds[2], _SECOND)
+    ago = _duration(text)
+    return now - ago if ago is not None else _time(text)
 
 
 def _duration(text: str) -> int | None:

@@ -33,6 +33,8 @@ NOW = 1_714_564_800 * SECOND  # 2024-05-01T12:00:00Z
         ("250ms", NOW - SECOND // 4),
         ("0s", NOW),
         ("9999w", 0),
+        ("2999-01-01", 2**63 - 1),
+        ("9" * 30, 2**63 - 1),
     ],
 )
 def test_a_moment_is_what_a_person_means(text, meant) -> None:

@@ -253,3 +253,18 @@ def test_an_overtaken_cursor_is_told_once_what_it_missed() -> None:
 
     assert cursor.step(index, 10) == Missed(20, 250)
     assert cursor.step(index, 10) == Chunk(250, 260, STDERR, 1)
+
+
+@given(st.lists(st.integers(0, 9), max_size=20), st.integers(0, 10))
+def test_a_moment_is_found_in_the_index(gaps, time) -> None:
+    """The first byte read then or later, of those that are held; the end when there is none."""
+    _, header = fresh()
+    index, now, said = Index(header, 0), 0, []
+    for gap in gaps:
+        now += gap
+        index.mark(STDOUT, now)
+        index.advance(3)
+        said += [now] * 3
+    found = [at for at in range(index.oldest, index.newest) if said[at] >= time * 5]
+
+    assert index.find_time(time * 5) == (found[0] if found else index.newest)

@@ -16,6 +16,7 @@ from attachd_clients import (
     follow,
     follow_blocking,
 )
+from followed import storm
 from harness import PATIENCE, Shop, wait_for
 
 from attachd.errors import UsageError
@@ -319,3 +320,12 @@ async def test_who_stops_early_or_is_cancelled_has_left(shop, said) -> None:
 
         nursery.start_soon(wait_for_ever)
     await trio.to_thread.run_sync(wait_for, lambda: "early" not in names(shop, said))
+
+
+@pytest.mark.slow
+def test_a_manager_that_is_killed_all_the_time_has_each_line_once(shop) -> None:
+    """In short what ``scripts/storm follow`` does: 20 MB of both streams, 15 kills."""
+    outcome = storm(shop, 20_000_000, 15, seed=7)
+
+    assert outcome.wrong == ""
+    assert outcome.kills == 15

@@ -82,7 +82,7 @@ def test_what_clients_have_missed_is_counted_when_they_have_left_and_after_a_dea
 ) -> None:
     """In the report, and so in the metrics."""
     script = "read x; head -c 3000000 /dev/zero; echo over >&2; exec sleep 1000"
-    options = ("-i", "--ring-size", 1 << 20)
+    options = ("-i", "--ring-size", 1 << 20, "--log", "none")  # or the log would have it
     box = shop.run("sh", "-c", script, options=options)
     with attach_blocking(box, root=str(shop.root), since="start", window=0) as client:
         before = stats(shop, box)
@@ -111,14 +111,14 @@ def test_a_shim_that_hangs_is_down_and_delays_nobody_elses_metrics(shop) -> None
     stuck, works = shop.run("sleep", "1000"), shop.run("sleep", "1000")
     with hung(shop, stuck), contextlib.ExitStack() as waiting:
         place = Place.find(stuck, str(shop.root))
-        found = metrics(shop, "--timeout", "1")
+        found = metrics(shop, "--timeout", "0.5")
         assert found["attachd_up"] == {labels(id=stuck): 0, labels(id=works): 1}
         assert found["attachd_phase"][labels(id=stuck, phase="lost")] == 1
         with contextlib.suppress(BlockingIOError):
             while True:
                 waiting.enter_context(place.connect(blocking=False))
         begun = time.monotonic()
-        found = metrics(shop, "--timeout", "1")
+        found = metrics(shop, "--timeout", "0.5")
         assert found["attachd_up"] == {labels(id=stuck): 0, labels(id=works): 1}
         assert time.monotonic() - begun < 20
         rows = {row["id"]: row["phase"] for row in json.loads(shop.ctl("ls", "--json"))}

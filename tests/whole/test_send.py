@@ -200,14 +200,14 @@ def test_no_more_is_read_than_the_window_and_a_timeout_tells_how_much_was_writte
     path = shop.scratch / "much"
     path.write_bytes(b"x" * 10_000_000)
     with path.open("rb") as file:
-        line = refused(shop, box, "-", "--timeout", "1.5", stdin=file)
+        line = refused(shop, box, "-", "--timeout", "0.7", stdin=file)
         # The position is the descriptor's, which the two of us share.
         read = file.seek(0, os.SEEK_CUR)
     delivered = told(shop, box)["delivered"]
 
     assert 0 < delivered < 1 << 20
     assert read <= delivered + WINDOW
-    assert f"not all was written in 1.5 seconds; {delivered} bytes were written to it" in line
+    assert f"not all was written in 0.7 seconds; {delivered} bytes were written to it" in line
     assert f"{read - delivered} more are on their way" in line
 
 

@@ -63,6 +63,7 @@ async def test_never_refuses_every_end_and_the_talk_goes_on(shop) -> None:
                     with pytest.raises(Refused, match="--stdin-eof never"):
                         await client.send_eof()
                 await client.send(b"open ")
+                await client.lease("free")
             await looks.send(b"after all\n")
             assert await read_bytes(looks, 21) == b"still open after all\n"
 
@@ -307,10 +308,9 @@ def test_once_by_its_other_name_and_by_both(shop) -> None:
         (("-i", "-t", "--stdin-once"), b"is for pipes"),
     ],
 )
-@pytest.mark.parametrize("verb", ["run", "create"])
-def test_what_contradicts_itself_is_one_line(shop, verb, words, text) -> None:
+def test_what_contradicts_itself_is_one_line(shop, words, text) -> None:
     """With 125, and nothing is made."""
-    done = shop.call("attachd", verb, *words, shop.name(), "--", "cat", check=False)
+    done = shop.call("attachd", "run", *words, shop.name(), "--", "cat", check=False)
 
     assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (125, b"", 1)
     assert text in done.stderr

@@ -1,6 +1,7 @@
 """``attachctl logs``: what containers have said, and what they say, wherever it is kept."""
 
 import argparse
+import contextlib
 import heapq
 import math
 import operator
@@ -12,7 +13,6 @@ import trio
 
 from attachd.errors import AttachdError
 from attachd.wire import messages as say
-from attachd_clients.aio import unwrapped
 from attachd_clients.arguments import FAILED
 from attachd_clients.following import follow, follow_blocking
 from attachd_clients.lines import STREAMS, Line
@@ -148,16 +148,28 @@ def _timed(source: Iterator[Batch]) -> Iterator[tuple[int, Place, Record]]:
 
 async def _follow_all(query: _Query, places: list[Place], printer: Printer) -> int:
     """Print from all containers as it comes; return the exit code when all have ended."""
-    failed: list[Place] = []
+    failed: list[str] = []
     left = (query.until - time.time_ns()) / _SECOND
-    with trio.move_on_after(max(0.0, left)):
-        async with unwrapped(), trio.open_nursery() as nursery:
+    with _one_error(), trio.move_on_after(max(0.0, left)):
+        async with trio.open_nursery() as nursery:
             for place in places:
                 nursery.start_soon(_follow, query, place, printer, failed)
     return FAILED if failed else 0
 
 
-async def _follow(query: _Query, place: Place, printer: Printer, failed: list[Place]) -> None:
+@contextlib.contextmanager
+def _one_error() -> Iterator[None]:
+    """When several could not print, which they notice at once, one says so."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
+
+
+async def _follow(query: _Query, place: Place, printer: Printer, failed: list[str]) -> None:
     """Print a container's records. Ends with it; what is wrong with it stops no other."""
     try:
         async with follow(
@@ -175,4 +187,4 @@ async def _follow(query: _Query, place: Place, printer: Printer, failed: list[Pl
                     return
     except AttachdError as error:
         printer.warn(place.id, str(error))
-        failed.append(place)
+        failed.append(place.id)

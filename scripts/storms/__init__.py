@@ -1,0 +1,1 @@
+"""The storms: each module is one, with its own options."""
