@@ -39,7 +39,7 @@ def stats(shop, *words: object) -> dict:
 @contextlib.contextmanager
 def hung(shop, box: str):
     """While it lasts, the server is there and does not answer."""
-    server = shop.server(box)
+    server = wait_for(lambda: shop.server(box))  # 0 would be ourselves
     os.kill(server, signal.SIGSTOP)
     try:
         yield
@@ -96,7 +96,7 @@ def test_what_clients_have_missed_is_counted_when_they_have_left_and_after_a_dea
     assert (after["gaps"], after["missed"]) == (1, gap.end - gap.start)
     assert after["served"] > before["served"] >= 2
 
-    server = shop.server(box)
+    server = wait_for(lambda: shop.server(box))
     os.kill(server, signal.SIGKILL)
     wait_for(lambda: shop.server(box) not in (0, server))
     found = metrics(shop, box)
@@ -132,7 +132,8 @@ def test_what_has_ended_or_is_lost_is_down(shop) -> None:
     lost = shop.run("sleep", "1000")
     shop.ended(ended)
     wait_for(lambda: not shop.server(ended))
-    for pid in (shop.keeper(lost), shop.server(lost)):
+    server = wait_for(lambda: shop.server(lost))
+    for pid in (shop.keeper(lost), server):
         os.kill(pid, signal.SIGKILL)
     (shop.root / "no container").mkdir()
     found = metrics(shop)

@@ -125,7 +125,9 @@ async def test_the_holder_may_close_across_a_death_of_the_server(shop) -> None:
     with trio.fail_after(PATIENCE):
         async with attach(box, root=str(shop.root), since="none") as owner:
             await owner.lease("take")
-            os.kill(shop.server(box), signal.SIGKILL)
+            server = shop.server(box)
+            assert server
+            os.kill(server, signal.SIGKILL)
             await owner.send(b"mine\n")
             await owner.send_eof()
     assert shop.ended(box)["restarts"] == 1
@@ -236,10 +238,10 @@ def test_no_end_is_typed_at_a_terminal_by_who_may_not(shop, policy) -> None:
 
 def kill_server_and(shop, box: str, meanwhile) -> None:
     """Kill the server, and call ``meanwhile`` before there can be another one."""
-    keeper = shop.keeper(box)
+    keeper, server = shop.keeper(box), wait_for(lambda: shop.server(box))
     os.kill(keeper, signal.SIGSTOP)
     try:
-        os.kill(shop.server(box), signal.SIGKILL)
+        os.kill(server, signal.SIGKILL)
         meanwhile()
     finally:
         os.kill(keeper, signal.SIGCONT)
