@@ -102,6 +102,13 @@ class BlockingClient:
                 return next(self._files, None)
             self._turn(deadline)
 
+    def abort(self) -> None:
+        """Have a call that waits in another thread return as if we had detached."""
+        self._over = True
+        if (peer := self._peer) is not None:
+            with contextlib.suppress(OSError):
+                peer.shutdown(socket.SHUT_RDWR)
+
     def send(self, data: bytes, timeout: float | None = None) -> None:
         """Send stdin; return when it was written to the container. Raises Refused."""
         conversation, deadline = self._conversation, _deadline(timeout)

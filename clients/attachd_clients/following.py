@@ -1,8 +1,11 @@
 """Follow a container: its lines from any point to its end, over lost connections and restarts.
 
+    async for record in follow("web"):  # Line, Gap, and at last Exit
+        ...
+
     cursor = Cursor("web.cursor")
     async with follow("web", from_=cursor) as records:
-        async for record in records:  # Line, Gap, and at last Exit
+        async for record in records:
             ...
             cursor.save(records.position)
 
@@ -13,7 +16,8 @@ end with what the log has, without an `Exit`.
 
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from types import TracebackType
 
 import attrs
 import trio
@@ -39,8 +43,7 @@ Origin = str | int | Position | Cursor
 ANSWER_SECONDS = 30.0
 
 
-@contextlib.asynccontextmanager
-async def follow(
+def follow(
     container: str,
     *,
     root: str | None = None,
@@ -50,8 +53,8 @@ async def follow(
     live: bool = True,
     heartbeat: float | None = None,
     name: str = "follow",
-) -> AsyncIterator["Follower"]:
-    """Follow a container, running or ended; detach when the block is left.
+) -> "Following":
+    """Follow a container, running or ended: ``async with``, or ``async for`` at once.
 
     ``lines``: with False, output comes as it was read. ``live``: with False, the records end
     with what is there now. ``heartbeat``: after so many seconds without anything the shim is
@@ -63,13 +66,64 @@ async def follow(
     future; ``other_stream``: another container has taken the place of this one meanwhile) or
     does not answer a heartbeat in ANSWER_SECONDS; UsageError when there is nothing to read.
     """
-    way = _Way.begin(container, root, from_, streams, lines, live)
+    return Following(
+        lambda: _Way.begin(container, root, from_, streams, lines, live), heartbeat, name
+    )
+
+
+class Following:
+    """What ``follow`` returns.
+
+    Entered by ``async with``, it is a `Follower`, detached when the block is left. Iterated over
+    without that, it has no task in the background, which an iterator that is forgotten could not
+    end: each step is one of the blocking twin's, in a thread. On cancel: it detaches at once.
+    """
+
+    def __init__(
+        self, begin: Callable[[], "_Way"], heartbeat: float | None, name: str
+    ) -> None:
+        self._begin = begin
+        self._heartbeat = heartbeat
+        self._name = name
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> "Follower":
+        follower = _follower(self._begin(), self._heartbeat, self._name)
+        return await self._stack.enter_async_context(follower)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        return bool(await self._stack.__aexit__(kind, error, trace))
+
+    async def __aiter__(self) -> AsyncGenerator[Record, None]:
+        twin = BlockingFollower(self._begin(), self._heartbeat, self._name)
+        batches = twin.batches()
+        try:
+            while (records := await _in_a_thread(batches)) is not None:
+                for record in records:
+                    yield record
+        finally:
+            twin.stop()
+
+
+async def _in_a_thread(batches: Iterator[list[Record]]) -> list[Record] | None:
+    return await trio.to_thread.run_sync(next, batches, None, abandon_on_cancel=True)
+
+
+@contextlib.asynccontextmanager
+async def _follower(
+    way: "_Way", heartbeat: float | None, name: str
+) -> AsyncIterator["Follower"]:
     async with contextlib.AsyncExitStack() as stack:
         client = None
         try:
             attached = attach(
-                container,
-                root=root,
+                way.place.id,
+                root=way.place.root,
                 since=way.trail.since,
                 stream_id=way.stream_id,
                 role="viewer",
@@ -234,11 +288,18 @@ class BlockingFollower:
         self._way = way
         self._heartbeat = heartbeat
         self._name = name
+        self._client: BlockingClient | None = None
 
     @property
     def position(self) -> Position:
         """Where another one goes on when this one's last record, or batch, was handled."""
         return self._way.trail.position
+
+    def stop(self) -> None:
+        """End the iteration, which may be at work in another thread."""
+        self._way.over = True
+        if self._client is not None:
+            self._client.abort()
 
     def __iter__(self) -> Iterator[Record]:
         for records in self.batches():
@@ -259,6 +320,7 @@ class BlockingFollower:
                 name=self._name,
             )
             with attached as client:
+                self._client = client
                 way.welcomed(client.welcome)
                 while not way.is_there(client.offset):
                     event, offset = self._hear(client), client.offset

@@ -176,11 +176,11 @@ class Lines:
         pieces: list[Line] = []
         while len(rest.text) + len(text) > MAX_LINE:
             take = MAX_LINE - len(rest.text)
-            end = at + take if take else rest.end
-            elsewhere = self._told(_OTHER[stream], at + take)
+            end = at + take
+            elsewhere = self._told(_OTHER[stream], end)
             whole = bytes(rest.text + text[:take])
             pieces.append(Line(rest.start, stream, rest.time, whole, True, end, elsewhere))
-            at, text = at + take, text[take:]
+            at, text = end, text[take:]
             rest = self._open[stream] = _Open(at, time, bytearray(), at)
         rest.text += text
         rest.end = at + len(text)

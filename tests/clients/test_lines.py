@@ -41,10 +41,15 @@ def events(said: list[Said], cuts: list[int]) -> list[say.Output | say.Gap]:
 
 def told(lines: Lines, happened: list[say.Output | say.Gap]) -> list[Line]:
     """All that ``lines`` makes of events and of the end of both streams."""
-    found: list[Line] = []
-    for event in happened:
-        found += lines.feed(event) if isinstance(event, say.Output) else lines.skip(event)
-    return found + lines.flush()
+    return [line for event in happened for line in feed(lines, event)] + lines.flush()
+
+
+def feed(lines: Lines, event: say.Output | say.Gap) -> list[Line]:
+    return lines.feed(event) if isinstance(event, say.Output) else lines.skip(event)
+
+
+def event_end(event: say.Output | say.Gap) -> int:
+    return event.end if isinstance(event, say.Gap) else event.offset + len(event.data)
 
 
 def after(happened: list[say.Output | say.Gap], offset: int) -> list[say.Output | say.Gap]:
@@ -135,6 +140,24 @@ def test_a_follower_that_starts_at_a_line_s_position_gets_the_rest(said, cuts, d
         assert all(offset > position.offset for offset in position.ahead.values())
 
 
+@given(SMALL, CUTS)
+def test_a_position_is_right_at_any_time(said, cuts) -> None:
+    """Not only behind a line: after any message, and of a follower that has just gone on."""
+    happened = events(said, cuts)
+    lines = Lines()
+    for stop in range(len(happened) + 1):
+        position = lines.position
+        again = Lines(position)
+        rest = after(happened, position.offset)
+        before = sum(event_end(event) <= event_end(happened[stop - 1]) for event in rest)
+        for event in rest[: before if stop else 0]:
+            feed(again, event)
+
+            assert again.position == position
+        if stop < len(happened):
+            feed(lines, happened[stop])
+
+
 @given(SMALL, st.data())
 def test_asked_for_what_is_open_a_follower_can_go_on_behind_it(said, data) -> None:
     """After a flush everything was told; what comes next begins behind it."""
@@ -166,8 +189,7 @@ def test_one_stream_alone(said, wanted) -> None:
 
     found = told(lines, happened)
     assert [line[:5] for line in found] == [x[:5] for x in everything if x.stream == wanted]
-    ends = [event.end if isinstance(event, say.Gap) else event.offset + len(event.data)
-            for event in happened]  # fmt: skip
+    ends = [event_end(event) for event in happened]
     assert lines.position == Position(max(ends, default=0))
 
 

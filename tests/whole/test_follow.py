@@ -25,9 +25,10 @@ from attachd.wire import messages as say
 pytestmark = pytest.mark.runc
 
 #: Both streams, a line of one that is open while the other speaks, an end without a newline.
-SCRIPT = "printf 'a\\nb'; read x; echo c >&2; read x; printf 'd\\ne'; read x; exit 3"
+SCRIPT = "printf 'a\\nA\\nb'; read x; echo c >&2; read x; printf 'd\\ne'; read x; exit 3"
 TOLD = [
     ("stdout", b"a", False),
+    ("stdout", b"A", False),
     ("stderr", b"c", False),
     ("stdout", b"bd", False),
     ("stdout", b"e", True),
@@ -54,10 +55,10 @@ def newest(shop: Shop, box: str) -> int:
 def said(shop) -> str:
     """A container that has said all it says, and waits for a word to end."""
     box = shop.run("sh", "-c", SCRIPT, options=("-i",))
-    for offset in (3, 5):
+    for offset in (5, 7):
         wait_for(lambda n=offset: newest(shop, box) == n)
         give_word(shop, box)  # its step, not yet its end
-    wait_for(lambda: newest(shop, box) == 8)
+    wait_for(lambda: newest(shop, box) == 10)
     return box
 
 
@@ -78,7 +79,7 @@ async def test_a_follower_is_told_every_line_and_at_last_the_exit(shop, said) ->
         with trio.fail_after(PATIENCE):
             async for record in records:
                 seen.append(record)
-                if len(seen) == 3:
+                if len(seen) == 4:
                     nursery.start_soon(trio.to_thread.run_sync, give_word, shop, said)
     again = everything(shop, said)
     with attach_blocking(said, root=str(shop.root), since="none") as client:
@@ -87,12 +88,31 @@ async def test_a_follower_is_told_every_line_and_at_last_the_exit(shop, said) ->
     wait_for(lambda: not shop.processes())
 
     assert told(seen) == told(again) == TOLD
-    assert [r.offset for r in seen[:-1]] == [0, 3, 2, 7]
+    assert [r.offset for r in seen[:-1]] == [0, 2, 5, 4, 9]
     assert isinstance(seen[-1], say.Exit)
     assert seen[-1].record["exit_code"] == 3
     for records in (everything(shop, said), await everything_with_trio(shop, said)):
         assert sorted(told(records)) == sorted(TOLD)
         assert records[-1] == seen[-1]
+
+
+async def test_a_follower_may_be_iterated_over_at_once(shop, said) -> None:
+    """Without a block around it: to the end; and when it is cancelled, nobody stays attached."""
+    heard: list[object] = []
+    with trio.fail_after(PATIENCE), trio.CancelScope() as scope:
+        async for record in follow(said, root=str(shop.root), name="bare"):
+            heard.append(record)
+            if len(heard) == 4:  # what comes next is not there yet
+                assert b'"bare"' in shop.ctl("stats", said)
+                scope.cancel()
+    assert told(heard) == TOLD[:4]
+    wait_for(lambda: b'"bare"' not in shop.ctl("stats", said))
+
+    give_word(shop, said)
+    with trio.fail_after(PATIENCE):
+        records = [record async for record in follow(said, root=str(shop.root))]
+    assert told(records) == TOLD
+    assert isinstance(records[-1], say.Exit)
 
 
 @pytest.mark.parametrize("colour", ["trio", "blocking"])
@@ -114,12 +134,12 @@ def test_a_follower_begins_where_it_is_told(shop, said) -> None:
 
     assert told(everything(shop, said, from_=1, **now))[0] == ("stdout", b"", False)
     assert told(everything(shop, said, from_="offset:2", **now)) == TOLD[1:]
-    assert told(everything(shop, said, from_="tail:1", **now)) == TOLD[3:]
-    assert told(everything(shop, said, streams=["stderr"], **now)) == TOLD[1:2]
+    assert told(everything(shop, said, from_="tail:1", **now)) == TOLD[4:]
+    assert told(everything(shop, said, streams=["stderr"], **now)) == TOLD[2:3]
     output = everything(shop, said, lines=False, streams=["stdout"], **now)
-    assert b"".join(piece.data for piece in output) == b"a\nbd\ne"
+    assert b"".join(piece.data for piece in output) == b"a\nA\nbd\ne"
     with pytest.raises(Ended) as caught:
-        everything(shop, said, from_=9)
+        everything(shop, said, from_=11)
     assert caught.value.code == "bad_offset"
     with pytest.raises(UsageError, match="streams are"):
         everything(shop, said, streams=["stdin"])
@@ -143,7 +163,7 @@ def test_where_one_follower_stops_another_goes_on(shop, said, lines) -> None:
         if lines:
             assert told(rest) == TOLD[count:]
         else:
-            assert sum(len(r.data) for r in rest[:-1]) == 8 - sum(
+            assert sum(len(r.data) for r in rest[:-1]) == 10 - sum(
                 len(r.data) for r in whole[:count]
             )
 
@@ -153,7 +173,7 @@ def test_a_cursor_is_where_the_next_follower_begins(shop, said, tmp_path) -> Non
     give_word(shop, said)
     shop.ended(said)
     seen = []
-    for _ in range(5):
+    for _ in range(6):
         cursor = Cursor(tmp_path / "cursor")
         follower = follow_blocking(said, root=str(shop.root), from_=cursor)
         record = next(iter(follower))
@@ -161,8 +181,8 @@ def test_a_cursor_is_where_the_next_follower_begins(shop, said, tmp_path) -> Non
         cursor.save(follower.position)
 
     assert told(seen) == TOLD
-    assert isinstance(seen[4], say.Exit)
-    assert Cursor(tmp_path / "cursor").position == Position(8)
+    assert isinstance(seen[5], say.Exit)
+    assert Cursor(tmp_path / "cursor").position == Position(10)
     assert Cursor(tmp_path / "cursor").stream_id == shop.state(said)["stream_id"]
 
 
@@ -187,6 +207,29 @@ def test_a_cursor_of_an_earlier_container_begins_at_the_start(shop, tmp_path, go
     assert (cursor.memo, cursor.stream_id) == ("memo", shop.state(box)["stream_id"])
 
 
+def test_a_container_that_takes_another_s_place_meanwhile_is_an_error(shop, tmp_path) -> None:
+    """Between the look at it and the connection: nobody gets its bytes for the other one's."""
+    box = shop.run("echo", "one")
+    shop.ended(box)
+    follower = follow_blocking(box, root=str(shop.root), from_=Cursor(tmp_path / "cursor"))
+    shop.ctl("rm", box)
+    shop.call("attachd", "run", box, "--", "echo", "two")
+    with pytest.raises(Ended) as caught:
+        list(follower)
+    assert caught.value.code == "other_stream"
+
+
+def test_the_end_of_one_stream_ends_its_line(shop) -> None:
+    """Although the container lives on, and may say more on the other one."""
+    box = shop.run("sh", "-c", "printf x; exec >&-; read x; echo y >&2", options=("-i",))
+    follower = follow_blocking(box, root=str(shop.root))
+    records = iter(follower)
+    first = next(records)
+    give_word(shop, box)
+
+    assert told([first, *records]) == [("stdout", b"x", True), ("stderr", b"y", False)]
+
+
 def test_the_shim_refuses_another_container_s_offset(shop, said) -> None:
     """Whoever attaches with a stream's id is served by that stream alone."""
     with pytest.raises(Ended) as caught:
@@ -204,13 +247,13 @@ async def test_a_killed_server_is_not_noticed(shop, said, colour) -> None:
             async with follow(said, root=str(shop.root)) as records:
                 async for record in records:
                     seen.append(record)
-                    if len(seen) == 3:
+                    if len(seen) == 4:
                         os.kill(shop.server(said), signal.SIGKILL)
                         await trio.to_thread.run_sync(give_word, shop, said)
     else:
         for record in follow_blocking(said, root=str(shop.root)):
             seen.append(record)
-            if len(seen) == 3:
+            if len(seen) == 4:
                 os.kill(shop.server(said), signal.SIGKILL)
                 give_word(shop, said)
 
@@ -220,11 +263,11 @@ async def test_a_killed_server_is_not_noticed(shop, said, colour) -> None:
 
 def test_a_lost_container_s_log_is_told_to_its_end(shop, said) -> None:
     """Keeper and server are dead, and nobody knows how it ended: no exit is made up."""
-    wait_for(lambda: shop.log(said).count(b"\n") == 5)
+    wait_for(lambda: shop.log(said).count(b"\n") == 6)
     seen = []
     for record in follow_blocking(said, root=str(shop.root)):
         seen.append(record)
-        if len(seen) == 3:
+        if len(seen) == 4:
             server, keeper = shop.server(said), shop.keeper(said)
             for pid in (keeper, server):
                 os.kill(pid, signal.SIGKILL)
@@ -236,11 +279,11 @@ def test_a_lost_container_s_log_is_told_to_its_end(shop, said) -> None:
 
 async def test_a_follower_may_know_more_than_a_lost_container_s_log(shop, said) -> None:
     """It was told at once what the log gets a little later: the end is the end."""
-    wait_for(lambda: shop.log(said).count(b"\n") == 5)
+    wait_for(lambda: shop.log(said).count(b"\n") == 6)
     log = shop.path(said, "log/container.log")
     with trio.fail_after(PATIENCE):
         async with follow(said, root=str(shop.root)) as records:
-            seen = [await anext(records) for _ in range(3)]
+            seen = [await anext(records) for _ in range(4)]
             server, keeper = shop.server(said), shop.keeper(said)
             for pid in (keeper, server):
                 os.kill(pid, signal.SIGKILL)
@@ -272,7 +315,7 @@ async def test_quiet_is_told_from_dead(shop, said, colour) -> None:
             if len(beats) == 4:
                 break
 
-    assert beats == [Heartbeat(8)] * 4
+    assert beats == [Heartbeat(10)] * 4
 
 
 async def test_a_shim_that_does_not_answer_is_an_error(shop, said, monkeypatch) -> None:
@@ -283,13 +326,13 @@ async def test_a_shim_that_does_not_answer_is_an_error(shop, said, monkeypatch) 
     try:
         with trio.fail_after(PATIENCE):
             async with follow(said, **options) as records:
-                assert await anext(records) == Heartbeat(8)
+                assert await anext(records) == Heartbeat(10)
                 os.kill(server, signal.SIGSTOP)
                 with pytest.raises(Ended, match="has not answered"):
                     await anext(records)
         os.kill(server, signal.SIGCONT)
         follower = iter(follow_blocking(said, **options))
-        assert next(follower) == Heartbeat(8)
+        assert next(follower) == Heartbeat(10)
         os.kill(server, signal.SIGSTOP)
         with pytest.raises(Ended, match="has not answered"):
             next(follower)
