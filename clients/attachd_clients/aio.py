@@ -262,11 +262,11 @@ class Client:
 
     async def rotate(self) -> None:
         """Begin a new file of each log. Raises Refused with the reason."""
-        await self._ask(lambda: self._conversation.request(say.Rotate))
+        await self._ask(lambda: self._conversation.request_of("logs", say.Rotate))
 
     async def reopen(self) -> None:
         """Have the logs go on in the files that have their names now. Raises Refused."""
-        await self._ask(lambda: self._conversation.request(say.Reopen))
+        await self._ask(lambda: self._conversation.request_of("logs", say.Reopen))
 
     async def resize(self, size: Size) -> None:
         """Give the container's terminal a size. Raises Refused where it has none."""

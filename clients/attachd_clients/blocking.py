@@ -150,11 +150,11 @@ class BlockingClient:
 
     def rotate(self, timeout: float | None = None) -> None:
         """Begin a new file of each log. Raises Refused with the reason."""
-        self._ask(lambda: self._conversation.request(say.Rotate), timeout)
+        self._ask(lambda: self._conversation.request_of("logs", say.Rotate), timeout)
 
     def reopen(self, timeout: float | None = None) -> None:
         """Have the logs go on in the files that have their names now. Raises Refused."""
-        self._ask(lambda: self._conversation.request(say.Reopen), timeout)
+        self._ask(lambda: self._conversation.request_of("logs", say.Reopen), timeout)
 
     def resize(self, size: Size, timeout: float | None = None) -> None:
         """Give the container's terminal a size. Raises Refused where it has none."""

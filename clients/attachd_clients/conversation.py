@@ -10,7 +10,7 @@ from collections import deque
 
 import attrs
 
-from attachd.errors import AttachdError
+from attachd.errors import AttachdError, Refused
 from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire import messages as say
 from attachd.wire.session import VERSION, Pause, Role, Session, State
@@ -192,6 +192,17 @@ class Conversation:
             self._say(say.Size(columns=size.columns, rows=size.rows))
 
     # Requests
+
+    def request_of(self, feature: str, kind: type[say.Rotate | say.Reopen]) -> int:
+        """Queue a request that only shims with ``feature`` know; raises Refused for others.
+
+        An older one would skip it, and never answer.
+        """
+        if self.welcome is not None and feature not in self.welcome.features:
+            raise Refused(
+                "unsupported", f"this shim is too old for that: no feature {feature!r}"
+            )
+        return self.request(kind)
 
     def request(
         self,

@@ -8,7 +8,7 @@ from attachd_clients.conversation import Conversation, Ended, Event
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attachd.errors import RemoteProtocolError
+from attachd.errors import Refused, RemoteProtocolError
 from attachd.wire import messages as say
 from attachd.wire.frames import FrameDecoder, encode_frame
 from attachd.wire.origin import parse_origin
@@ -830,3 +830,15 @@ def messages_of(data: bytes) -> list[say.Message]:
     while (payload := decoder.next_frame()) is not None:
         found.append(say.decode(payload))
     return found
+
+
+def test_what_an_older_shim_does_not_know_is_refused_at_once() -> None:
+    """It would skip the message, and nobody would ever answer."""
+    client, clerk = Conversation(since="none"), Clerk()
+    clerk.connect()
+    clerk.hear(client.hello())
+    client.receive_data(clerk.answers())
+
+    with pytest.raises(Refused, match="too old for that: no feature 'logs'"):
+        client.request_of("logs", say.Rotate)
+    assert client.outgoing() == b""
