@@ -139,6 +139,7 @@ SCHEMA = {
     "bytes": dict,
     "offset": int,
     "log_offset": int,
+    "log_dropped": int,
     "drained": bool,
     "restarts": int,
     "stream_id": str,
