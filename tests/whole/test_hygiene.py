@@ -89,7 +89,7 @@ def test_the_container_has_its_three_descriptors(shop) -> None:
 
 
 def test_the_keeper_holds_its_own_descriptors_and_no_other(shop) -> None:
-    """Pipes, memfds, socket, log, two eventfds, the bell: each accounted for."""
+    """Pipes, memfds, sockets, log, two eventfds, the bell: each accounted for."""
     box = shop.name()
     loose_launch(shop, "run", "-i", box, "--", "sleep", "1000")
     server = wait_for(lambda: shop.server(box))
@@ -107,6 +107,7 @@ def test_the_keeper_holds_its_own_descriptors_and_no_other(shop) -> None:
             "/memfd", "/memfd", "/memfd", "/memfd",  # the header's twice: mmap keeps its own
             "anon_inode", "anon_inode",
             "socket",
+            "socket", "socket",  # the parcels' two ends
             "pipe", "pipe", "pipe",  # the container's
             "pipe", "pipe",  # the bell
         ]
