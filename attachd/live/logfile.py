@@ -324,10 +324,10 @@ class LogFile:
         endless = bool(limit) and words.size > 2 * limit
         whole = not words.unfinished or endless or now
         empty = words.size <= words.start and words.start == 0
-        if not whole or empty or not self._shelf.regular or self._owes():
+        if not whole or empty or not self._shelf.regular or (self._owes() and not now):
             return False
         try:
-            self._begin_file(words.opened)
+            self._begin_file(words.lost)
         except OSError as error:
             _log.error("log %d: cannot rotate: %s", self._number, error)
             return False
@@ -339,7 +339,7 @@ class LogFile:
         return self._words.lost < self._words.opened
 
     def _begin_file(self, first: int) -> None:
-        """Rotate, and commit; raises OSError. Output up to ``first`` is written or given up."""
+        """Rotate, and commit; raises OSError. A gap before ``first`` is told by its name."""
         self._shelf.rotate(first)
         self._note_file(first, 0)
 
@@ -350,12 +350,11 @@ class LogFile:
         self._commit()
 
     def _heed(self) -> None:
-        """Honour what somebody else has done to the file."""
-        if self._owes():
-            return
-        start = self._shelf.heed(self._words.size, self._words.opened)
+        """Honour what somebody else has done to the file; a gap is told in the new one."""
+        first = self._words.lost
+        start = self._shelf.heed(self._words.size, first)
         if start is not None:
-            self._note_file(self._words.opened, start)
+            self._note_file(first, start)
 
     # Requests and chores
 

@@ -335,6 +335,35 @@ async def test_what_a_full_disk_took_is_told_from_where_to_where(benches, form) 
     assert bench.log.dropped == lost - 7
 
 
+@pytest.mark.parametrize("form", ["cri", "json-file", "raw"])
+@pytest.mark.parametrize("what", ["rename", "remove", "rotate"])
+async def test_a_gap_is_told_in_the_file_that_takes_the_full_one_s_place(
+    benches, form, what
+) -> None:
+    """Renaming or removing the log is what people do about a full disk."""
+    bench = benches(form)
+    bench.output(STDOUT, b"before\n")
+    await bench.write()
+    bench.full = True
+    bench.output(STDOUT, b"lost\n")
+    await bench.write()
+    if what == "rename":
+        bench.path.rename(bench.directory / "x.log.old")
+    elif what == "remove":
+        bench.path.unlink()
+    else:
+        assert bench.log._rotate(now=True)
+    bench.full = False
+    bench.output(STDOUT, b"after\n")
+    await bench.finish()
+
+    found, gaps = bench.read()
+    assert b"after" in bench.path.read_bytes()
+    begin = 0 if what == "remove" else 7
+    assert found == bench.said[:begin] + bench.said[12:]
+    assert {at for start, end in gaps for at in range(start, end)} == set(range(begin, 12))
+
+
 async def test_a_gap_that_was_not_told_yet_survives_a_death(benches) -> None:
     """The successor tells it."""
     bench = benches()
