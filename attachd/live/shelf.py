@@ -1,8 +1,8 @@
 """One log's files: the one that is being written, its place and identity, and those before it.
 
-A rotation makes the new file beside the old one, gives it to the keeper, gives the old one its
-name, and only then puts the new one in its place; `LogFile` commits. A server that dies in
-between leaves something that looks like somebody else's renaming, and `heed` goes on from there.
+A rotation makes the new file beside the old one, gives the old one its name, puts the new one
+in its place, and hands it to the keeper; `LogFile` commits. A server that dies in between leaves
+something that looks like somebody else's renaming, and `heed` goes on from there.
 The list of files (``logN.json``) is written before each change that it describes.
 """
 
@@ -76,11 +76,16 @@ class Shelf:
             os.ftruncate(self.fd, size)
         files.remove_file(f"{self._path}.new")
         self._read_list()
+        for entry in self.entries[:-1]:
+            suffix = packing_of(entry.name)
+            if suffix:  # a server before us may have died before it removed the plain one
+                plain = entry.name.removesuffix(f".{suffix}")
+                files.remove_file(os.path.join(self._directory, plain))
 
     @property
     def inode(self) -> int:
         """Which file is being written."""
-        return os.fstat(self.fd).st_ino
+        return _inode(self.fd)
 
     @property
     def since(self) -> int:
@@ -238,11 +243,17 @@ class Shelf:
         raise FileExistsError(errno.EEXIST, "a thousand files of this name", self._path)
 
     def _begin(self, fd: int, kept: tuple[Entry, ...], first: int) -> None:
-        """Make the file ``beside`` the current one."""
-        entry = Entry(self._base, first, 0, os.fstat(fd).st_ino, time.time_ns())
+        """Make the file ``beside`` the current one; raises OSError, then it is closed and gone."""
+        before = self.entries
+        self._write_list((*kept, Entry(self._base, first, 0, _inode(fd), time.time_ns())))
+        try:
+            os.rename(f"{self._path}.new", self._path)
+        except OSError:
+            self._write_list(before)
+            os.close(fd)
+            files.remove_file(f"{self._path}.new")
+            raise
         self._hold(fd)
-        self._write_list((*kept, entry))
-        os.rename(f"{self._path}.new", self._path)
 
     def _hold(self, fd: int) -> None:
         """Hand a new descriptor to the keeper, under the name that is free, and use it."""
@@ -327,3 +338,7 @@ class Shelf:
         text = json.dumps(record).encode() + b"\n"
         with contextlib.suppress(OSError):  # the directory was removed: nobody will ask
             files.write_whole(self._list, text, mode=0o600)
+
+
+def _inode(fd: int) -> int:
+    return os.fstat(fd).st_ino

@@ -312,6 +312,32 @@ async def test_a_log_with_limits_sleeps_while_nothing_happens(benches) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_rotation_that_fails_changes_nothing(benches, monkeypatch) -> None:
+    """Neither at its beginning nor at its last step; the next one works."""
+    bench = benches()
+    bench.output(STDOUT, b"one\n")
+    await bench.write()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    for step in ("link", "rename"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"attachd.live.shelf.os.{step}", fail)
+            assert not bench.log._rotate(now=True)
+        bench.output(STDOUT, b"more\n")
+        await bench.write()
+        assert bench.read() == (bench.said, [])
+        assert "x.log.new" not in bench.names()
+    assert bench.log._rotate(now=True)
+    bench.server()
+    bench.output(STDOUT, b"end\n")
+    await bench.finish()
+
+    assert bench.read() == (bench.said, [])
+    assert bench.names() == ["x.log", "x.log.000000000000000"]
+
+
 # Full disks
 
 
