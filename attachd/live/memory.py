@@ -6,7 +6,6 @@ gap; so history and ring meet without a seam, however fast the container writes 
 
 import logging
 from collections.abc import Callable, Generator
-from typing import NamedTuple
 
 import trio
 
@@ -22,25 +21,6 @@ TAKE_BYTES = 512 * 1024
 Reading = Generator[Chunk | Missed, None, None]
 
 _log = logging.getLogger(__name__)
-
-
-class Piece(NamedTuple):
-    """Output of one stream that is to be told."""
-
-    start: int
-    stream: int
-    time: int
-    data: bytes
-
-    @property
-    def end(self) -> int:
-        """The offset after it."""
-        return self.start + len(self.data)
-
-    def cut(self, size: int) -> "tuple[Piece, Piece]":
-        """Return the first ``size`` bytes, and the rest."""
-        rest = Piece(self.start + size, self.stream, self.time, self.data[size:])
-        return self._replace(data=self.data[:size]), rest
 
 
 class Memory:
@@ -97,7 +77,7 @@ class Recall:
         self._reading: Reading | None = None
         self._at = -1
 
-    async def take(self, offset: int) -> list[Piece | Missed]:
+    async def take(self, offset: int) -> list[Chunk | Missed]:
         """Return what follows ``offset``, which the ring does not have; at least something.
 
         On cancel: returns when the read that is under way has ended.
@@ -105,7 +85,7 @@ class Recall:
         oldest = self._feed.index.oldest
         if self._at != offset:
             self.close()
-        found: list[Piece | Missed] = []
+        found: list[Chunk | Missed] = []
         while not found:
             fresh = self._reading is None
             self._reading = self._reading or self._make_history().read(offset)
@@ -126,15 +106,12 @@ class Recall:
             reading.close()
 
 
-def _take(reading: Reading) -> list[Piece | Missed]:
-    found: list[Piece | Missed] = []
+def _take(reading: Reading) -> list[Chunk | Missed]:
+    found: list[Chunk | Missed] = []
     size = 0
     for item in reading:
-        if isinstance(item, Missed):
-            found.append(item)
-        else:
-            found.append(Piece(item.start, item.stream, item.time, item.data))
-            size += len(item.data)
+        found.append(item)
+        size += len(item.data) if isinstance(item, Chunk) else 0
         if size >= TAKE_BYTES:
             break
     return found

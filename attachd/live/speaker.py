@@ -11,9 +11,10 @@ from collections import deque
 
 import trio
 
+from attachd.history.reading import Chunk
 from attachd.live.brake import Brake
 from attachd.live.feed import Bell, Feed
-from attachd.live.memory import Piece, Recall
+from attachd.live.memory import Recall
 from attachd.live.past import Past
 from attachd.state.ring import STREAM_NAMES, STREAMS, Cursor, Missed
 from attachd.state.timeline import Change
@@ -45,7 +46,7 @@ class Speaker:
         self._feed = feed
         self._past = past
         self._recall = recall
-        self._recalled: deque[Piece | Missed] = deque()  #: from the log, not yet told
+        self._recalled: deque[Chunk | Missed] = deque()  #: from the log, not yet told
         self._bell = Bell()
         self._outbox: deque[say.Message] = deque()
         self._rest = b""  #: encoded, and not yet written
@@ -246,13 +247,14 @@ class Speaker:
             offset=step.start, stream=STREAM_NAMES[step.stream], time=step.time, data=step.data
         )
 
-    def _next_step(self, cursor: Cursor, limit: int) -> Piece | Missed | None:
+    def _next_step(self, cursor: Cursor, limit: int) -> Chunk | Missed | None:
         """Move the cursor on, over what was recalled or over the ring; None: nothing is there."""
         if self._recalled:
             step = self._recalled.popleft()
-            if isinstance(step, Piece) and len(step.data) > limit:
-                step, rest = step.cut(limit)
-                self._recalled.appendleft(rest)
+            if isinstance(step, Chunk) and len(step.data) > limit:
+                middle = step.start + limit
+                self._recalled.appendleft(step.cut(middle, step.end))
+                step = step.cut(step.start, middle)
             cursor.offset = step.end
             return step
         if self._recall is not None and self._is_overtaken():
@@ -261,7 +263,7 @@ class Speaker:
         if found is None or isinstance(found, Missed):
             return found
         data = self._feed.read(found.start, found.end)
-        return Piece(found.start, found.stream, found.time, data)
+        return Chunk(found.start, found.stream, found.time, data)
 
     def _gap(self, missed: Missed) -> say.Message:
         self._gaps += 1
