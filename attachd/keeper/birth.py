@@ -91,7 +91,7 @@ def _prepare(config: Config, directory: int) -> tuple[keep.Shim, list[str]]:
             news=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
             orders=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
             parcels=parcels_end,
-            logs={f"log{number}": fd for number, fd in enumerate(logs)},
+            kept={f"log{number}": fd for number, fd in enumerate(logs)},
             **stdio.ours,
         )
     except BaseException:

@@ -11,6 +11,7 @@ import socket
 import termios
 
 from attachd.errors import AttachdError
+from attachd.keeper.descriptors import receive_fds
 from attachd.state.sizes import Size
 
 SOCKET = "console.sock"
@@ -24,9 +25,12 @@ _NAME_BYTES = 4096
 _RECEIVE_SECONDS = 5.0
 
 
-def path(directory: int) -> str:
-    """Return where the runtime finds the socket: always within the 107 bytes of sockaddr_un."""
-    return f"/proc/{os.getpid()}/fd/{directory}/{SOCKET}"
+def path(directory: int, inside: str = SOCKET) -> str:
+    """Return where the runtime finds the socket that is at ``inside`` a directory.
+
+    That is always within the 107 bytes of sockaddr_un, as `state.execspec.MAX_NAME` sees to.
+    """
+    return f"/proc/{os.getpid()}/fd/{directory}/{inside}"
 
 
 def receive(listener: int) -> int:
@@ -45,7 +49,7 @@ def receive(listener: int) -> int:
     with peer:
         peer.settimeout(_RECEIVE_SECONDS)
         try:
-            _, fds, _, _ = socket.recv_fds(peer, _NAME_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
+            _, fds = receive_fds(peer, _NAME_BYTES, 4)
         except OSError as error:
             raise AttachdError(f"the runtime did not send the terminal: {error}") from None
     if len(fds) != 1 or not _is_master(fds[0]):

@@ -1,5 +1,6 @@
 """Where every descriptor of a shim is born. All are close-on-exec but for the server."""
 
+import array
 import ctypes
 import fcntl
 import mmap
@@ -36,9 +37,9 @@ class Table(NamedTuple):
     news: int  #: eventfd: keeper to server, "the header's words have changed"
     orders: int  #: eventfd: server to keeper, the same
     parcels: int = -1  #: the server's end of `keeper.parcels`
-    logs: Mapping[str, int] = MappingProxyType(
+    kept: Mapping[str, int] = MappingProxyType(
         {}
-    )  #: ``log0`` …; while one is rotated ``log0b``
+    )  #: what comes and goes: ``log0`` …, while one is rotated ``log0b``, ``exec/NAME/…``
     stdin: int = -1  #: write end; -1 when the container reads /dev/null or a terminal
     stderr: int = -1  #: read end; -1 with a terminal
     inner: int = -1  #: with a terminal, the write end of the pipe that ``stdout`` reads
@@ -46,8 +47,8 @@ class Table(NamedTuple):
 
     def items(self) -> dict[str, int]:
         """Return name -> descriptor, of those that exist."""
-        table: dict[str, int] = {k: v for k, v in self._asdict().items() if k != "logs"}
-        return {name: fd for name, fd in (table | dict(self.logs)).items() if fd >= 0}
+        table: dict[str, int] = {k: v for k, v in self._asdict().items() if k != "kept"}
+        return {name: fd for name, fd in (table | dict(self.kept)).items() if fd >= 0}
 
 
 class Stdio(NamedTuple):
@@ -172,6 +173,22 @@ def open_logs(
         unmake(made)
         raise
     return fds, opened, made
+
+
+def receive_fds(
+    peer: socket.socket, size: int, most: int, flags: int = 0
+) -> tuple[bytes, list[int]]:
+    """Return a message of up to ``size`` bytes and its descriptors, all close-on-exec.
+
+    What socket.recv_fds of Python 3.11 does, but that leaves out the flags. Raises OSError.
+    """
+    room = socket.CMSG_LEN(most * array.array("i").itemsize)
+    data, control, _, _ = peer.recvmsg(size, room, flags | socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    for level, kind, body in control:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(body[: len(body) - len(body) % fds.itemsize])
+    return data, list(fds)
 
 
 def unmake(paths: list[str]) -> None:

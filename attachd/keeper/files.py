@@ -13,6 +13,9 @@ SHIM_LOG = "shim.log"
 RUNTIME_LOG = "runtime.log"
 TERMINAL = "terminal.json"
 BUNDLE = "bundle"
+EXECS = "exec"  #: a directory for each exec, by its name
+EXEC = "exec.json"
+PROCESS = "process.json"
 
 
 def log_list(number: int) -> str:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from attachd.errors import AttachdError, RuntimeFailed
 from attachd.keeper import console, descriptors, files, parcels, report
 from attachd.keeper.config import Config
+from attachd.keeper.execs import Execs
 from attachd.keeper.processes import Runtime, clean_environment, spawn, start_time
 from attachd.keeper.runtime import Words, call, failure
 from attachd.state.header import Header
@@ -68,7 +69,7 @@ def keep(shim: Shim, report_fd: int) -> None:
     the server does.
     """
     environment = clean_environment(os.environ)
-    header = descriptors.map_header(shim.table.header)
+    config, header = shim.config, descriptors.map_header(shim.table.header)
     descriptors.Libc().become_subreaper()
     bell = _hear_signals(header)
     try:
@@ -78,10 +79,13 @@ def keep(shim: Shim, report_fd: int) -> None:
         report.send(report_fd, report.of_error(report.as_attachd_error(error)))
         return
     report.send(report_fd, report.of_pid(header.pid))
-    _lower_oom_score(shim.config.oom_score_adj)
+    _lower_oom_score(config.oom_score_adj)
     # Only now: its imports would compete with the runtime for the processor, and whoever waits
     # for the report would pay. The pipe and the socket's backlog hold what comes meanwhile.
-    _watch(shim.table, header, Server(shim.table, shim.post, environment), bell)
+    server = Server(shim.table, shim.post, environment)
+    runtime = Runtime(config.runtime, config.runtime_root, config.runtime_args)
+    execs = Execs(shim.table.directory, runtime, config.id, environment, server.kept)
+    _watch(shim.table, header, server, execs, bell)
 
 
 def _hear_signals(header: Header) -> int:
@@ -109,7 +113,7 @@ class Server:
         package_parent = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
         self._environment = environment | {"PYTHONPATH": package_parent} | MALLOC
         self._table = table
-        self._logs = dict(table.logs)
+        self.kept = dict(table.kept)
         self.post = post
         self._delay = FIRST_DELAY
         self._born = 0.0
@@ -120,8 +124,7 @@ class Server:
 
         Returns False when there is no process to be had (fork(2), EAGAIN, ENOMEM).
         """
-        self.take_parcels()
-        names = self._table._replace(logs=self._logs).items()
+        names = self._table._replace(kept=self.kept).items()
         argv = [sys.executable, "-s", "-P", "-m", "attachd.live"]
         argv += [f"{name}={fd}" for name, fd in names.items()]
         self._born = time.monotonic()
@@ -138,9 +141,9 @@ class Server:
         delay, self._delay = self._delay, min(self._delay * 2, LAST_DELAY)
         return delay
 
-    def take_parcels(self) -> None:
-        """Take over what a server has made for its successors."""
-        parcels.take_all(self.post, self._logs)
+    def take_parcels(self) -> list[parcels.Parcel]:
+        """Take over what a server has made for its successors; return what it has said."""
+        return parcels.take_all(self.post, self.kept)
 
     def forget_stdin(self) -> None:
         """Have the next server begin without the container's stdin."""
@@ -337,7 +340,9 @@ def _lower_oom_score(adjustment: int | None) -> None:
         pass
 
 
-def _watch(table: descriptors.Table, header: Header, server: Server, bell: int) -> None:
+def _watch(
+    table: descriptors.Table, header: Header, server: Server, execs: Execs, bell: int
+) -> None:
     """Wait for deaths and orders until the server has finished."""
     poller = select.poll()
     poller.register(bell, select.POLLIN)
@@ -348,15 +353,14 @@ def _watch(table: descriptors.Table, header: Header, server: Server, bell: int) 
     while True:
         wait = None if start_at is None else max(0.0, start_at - time.monotonic()) * 1000
         for fd, _ in poller.poll(wait):
-            if fd == server.post:
-                server.take_parcels()
-            else:
+            if fd != server.post:
                 os.read(fd, 4096)
+        _heed(server, execs, table.news)
         if header.stdin_closed and stdin >= 0:
             os.close(stdin)
             stdin = -1
             server.forget_stdin()
-        status = _reap_all(header, table.news, server.pid)
+        status = _reap_all(header, table.news, server.pid, execs)
         if status == 0:
             return
         if status is not None:
@@ -364,15 +368,32 @@ def _watch(table: descriptors.Table, header: Header, server: Server, bell: int) 
             header.restarts += 1
         if start_at is not None and time.monotonic() >= start_at:
             start_at = None
+            _heed(server, execs, table.news)  # what the one before has said last
             if not server.start():
                 start_at = time.monotonic() + server.delay_after_death()
 
 
-def _reap_all(header: Header, news: int = -1, server: int = 0) -> int | None:
+def _heed(server: Server, execs: Execs, news: int) -> None:
+    """Do what the server has asked for."""
+    said = server.take_parcels()
+    for verb, name, _ in said:
+        if verb == "begin":
+            execs.begin(name)
+        elif verb == "drop":
+            execs.forget(name)
+        elif verb == "want" and name in server.kept:
+            parcels.Post(server.post).send("have", name, server.kept[name], wait=False)
+    if said:
+        os.eventfd_write(news, 1)
+
+
+def _reap_all(
+    header: Header, news: int = -1, server: int = 0, execs: Execs | None = None
+) -> int | None:
     """Reap every dead child; return the server's wait status when it was among them.
 
-    The container's end is in the header before its zombie is gone, so that no death of ours in
-    between can lose it.
+    The end of the container or of an exec is in its header before its zombie is gone, so that
+    no death of ours in between can lose it.
     """
     found: int | None = None
     while True:
@@ -388,6 +409,8 @@ def _reap_all(header: Header, news: int = -1, server: int = 0) -> int | None:
             header.exit_code = dead.si_code
             if news >= 0:
                 os.eventfd_write(news, 1)
+        elif execs is not None and execs.saw(dead):
+            os.eventfd_write(news, 1)
         _, status = os.waitpid(dead.si_pid, 0)
         if dead.si_pid == server:
             found = status

@@ -1,15 +1,30 @@
-"""Parcels: descriptors that a server has made, handed to the keeper to outlive it.
+"""Parcels: descriptors and orders between server and keeper, which outlive whoever sent them.
 
-A message is a name, with one descriptor; or with none, when the keeper is to close what it has
-under that name. It is in the kernel's hands as soon as it was sent, so a server that dies right
-afterwards has not lost it: the keeper takes all parcels before it starts the next server.
+A message is a verb and a name, with a descriptor where the verb has one. It is in the kernel's
+hands as soon as it was sent, so a server that dies right afterwards has not lost it: the keeper
+takes all parcels before it starts the next server.
+
+The server says ``keep NAME`` (with a descriptor: hold a copy of it), ``drop NAME`` (close it),
+``want NAME`` (send me a copy), ``begin NAME`` (call the runtime for that exec); the keeper says
+``have NAME`` (with a descriptor).
 """
 
 import contextlib
 import os
 import socket
+from typing import NamedTuple
 
-MAX_NAME = 64
+from attachd.keeper.descriptors import receive_fds
+
+MAX_MESSAGE = 256
+
+
+class Parcel(NamedTuple):
+    """One message; ``fd`` is the receiver's own, close-on-exec, -1 when there is none."""
+
+    verb: str
+    name: str
+    fd: int = -1
 
 
 def make() -> tuple[int, int]:
@@ -17,45 +32,59 @@ def make() -> tuple[int, int]:
     server, keeper = socket.socketpair(
         socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
     )
-    keeper.setblocking(False)
     return server.detach(), keeper.detach()
 
 
 class Post:
-    """The server's side. A keeper that is gone takes nothing, which is no error."""
+    """One side. A peer that is gone takes nothing, which is no error."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
     def keep(self, name: str, fd: int) -> None:
         """Have the keeper hold a copy of ``fd`` under a name; what was there before is closed."""
-        self._send(name, [fd])
+        self.send("keep", name, fd)
 
     def drop(self, name: str) -> None:
         """Have the keeper close what it holds under that name."""
-        self._send(name, [])
+        self.send("drop", name)
 
-    def _send(self, name: str, fds: list[int]) -> None:
+    def send(self, verb: str, name: str, fd: int = -1, *, wait: bool = True) -> None:
+        """Send one parcel. Without ``wait`` one for which there is no room now is lost.
+
+        There is room for some ten (unix(7), max_dgram_qlen).
+        """
         if self._fd < 0:
             return
         with socket.socket(fileno=os.dup(self._fd)) as peer:
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                socket.send_fds(peer, [name.encode()], fds)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError, BlockingIOError):
+                fds, flags = [fd] if fd >= 0 else [], 0 if wait else socket.MSG_DONTWAIT
+                socket.send_fds(peer, [f"{verb} {name}".encode()], fds, flags)
 
 
-def take_all(fd: int, held: dict[str, int]) -> None:
-    """Put every parcel that waits at the keeper's end into ``held``."""
+def receive(fd: int) -> list[Parcel]:
+    """Return every parcel that waits at this end."""
+    found: list[Parcel] = []
     with socket.socket(fileno=os.dup(fd)) as peer:
         while True:
             try:
-                name, fds, _, _ = socket.recv_fds(peer, MAX_NAME, 1)
+                text, fds = receive_fds(peer, MAX_MESSAGE, 1, socket.MSG_DONTWAIT)
             except (BlockingIOError, ConnectionResetError):
-                return
-            if not name:
-                return
-            before = held.pop(name.decode(), -1)
+                return found
+            if not text:
+                return found
+            verb, _, name = text.decode().partition(" ")
+            found.append(Parcel(verb, name, *fds))
+
+
+def take_all(fd: int, held: dict[str, int]) -> list[Parcel]:
+    """Put what is to be kept into ``held`` and take out what is not; return all that came."""
+    found = receive(fd)
+    for parcel in found:
+        if parcel.verb in ("keep", "drop"):
+            before = held.pop(parcel.name, -1)
             if before >= 0:
                 os.close(before)
-            for new in fds:
-                os.set_inheritable(new, False)
-                held[name.decode()] = new
+        if parcel.verb == "keep" and parcel.fd >= 0:
+            held[parcel.name] = parcel.fd
+    return found

@@ -19,8 +19,8 @@ def read_table(words: list[str]) -> Table:
     named = {name: int(fd) for name, _, fd in (word.partition("=") for word in words)}
     for fd in named.values():
         os.set_inheritable(fd, False)
-    logs = {name: named.pop(name) for name in list(named) if name.startswith("log")}
-    return Table(**named, logs=logs)
+    own = {name: named.pop(name) for name in Table._fields if name in named}
+    return Table(**own, kept=named)
 
 
 async def serve(table: Table) -> None:

@@ -5,15 +5,24 @@ import os
 import secrets
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import trio
 
-from attachd.errors import AttachdError, Denied, ProtocolError, Refused, RemoteProtocolError
+from attachd.errors import (
+    AttachdError,
+    Denied,
+    ProtocolError,
+    Refused,
+    RemoteProtocolError,
+    RuntimeFailed,
+)
 from attachd.live.speaker import Speaker
 from attachd.live.stdin import WINDOW
 from attachd.state.eofpolicy import why_not
+from attachd.state.faults import fault_of
 from attachd.state.intake import KEY_BYTES
 from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire import messages as say
@@ -40,7 +49,7 @@ MAX_NAME = 128
 MAX_UNREAD = 1024
 
 #: Features that a client may rely on beyond the first server of version 1.
-FEATURES = ["lease", "logs", "terminal"]
+FEATURES = ["exec", "input", "lease", "logs", "terminal"]
 
 _UCRED = struct.Struct("=iII")  #: struct ucred: pid, uid, gid (unix(7), SO_PEERCRED)
 
@@ -55,12 +64,10 @@ class Connection:
     def __init__(self, stream: trio.SocketStream, shim: "Shim") -> None:
         self._stream = stream
         self._shim = shim
-        self._feed = shim.feed
+        self._program = shim.program  #: until it has said which one it means
         self._session = Session(Role.SERVER)
-        self._speaker = Speaker(
-            stream, self._session, shim.feed, shim.past, shim.memory.open()
-        )
-        self._hello: say.Hello | None = None
+        self._speaker: Speaker | None = None  #: as soon as it was found
+        self._hello: say.Hello | None = None  #: as soon as it was welcomed
         self.key = b""
         self.robbed = False
         self._size = NO_SIZE
@@ -72,7 +79,7 @@ class Connection:
     @property
     def behind(self) -> bool:
         """True while this client wants output that it has not been given."""
-        return self._hello is not None and not self._speaker.exit_told
+        return self._speaker is not None and not self._speaker.exit_told
 
     @property
     def name(self) -> str:
@@ -92,16 +99,18 @@ class Connection:
             "number": self._number,
             "name": self.name,
             "role": self.role,
-            "may_write": self._shim.writers.allows(self),
+            "may_write": self._program.writers.allows(self),
             "size": str(self._size) if self._size.usable else None,
             "pid": self._pid,
             "uid": self._uid,
-            **self._speaker.counters,
+            **(self._speaker.counters if self._speaker else {}),
         }
 
     def say_goodbye(self, code: str, text: str) -> None:
-        """Queue the last message; the speaker ends after it."""
-        if self._session.state not in (State.CLOSED, State.ERROR):
+        """Queue the last message; the speaker ends after it. Who was not welcomed is let go."""
+        if self._speaker is None:
+            self._scope.cancel()
+        elif self._session.state not in (State.CLOSED, State.ERROR):
             self._speaker.tell(say.Goodbye(code=code, text=text))
 
     async def run(self) -> None:
@@ -126,10 +135,10 @@ class Connection:
     async def _converse(self) -> None:
         async with trio.open_nursery() as nursery:
             self._scope = nursery.cancel_scope
-            await self._greet(await self._hear_hello())
+            speaker = await self._greet(await self._hear_hello())
             nursery.start_soon(self._listen, nursery)
-            nursery.start_soon(self._speaker.watch)
-            await self._speaker.run()
+            nursery.start_soon(speaker.watch)
+            await speaker.run()
             raise _Over
 
     async def _hear_hello(self) -> say.Hello:
@@ -139,78 +148,103 @@ class Connection:
             return message
         raise RemoteProtocolError("no hello came in time")
 
-    async def _greet(self, message: say.Hello) -> None:
-        """Find where this client starts, which may take a search in old logs; welcome it."""
+    async def _greet(self, message: say.Hello) -> Speaker:
+        """Find what it means, and where it starts, which may take a while; welcome it."""
         try:
             _check_hello(message, self._uid)
+            self.key = message.key or secrets.token_bytes(KEY_BYTES)
+            self._program = await self._shim.find(message, self.key)
             self._check_block(message)
             start, modes = await self._find_start(message)
-            welcome = self._welcome(message, start, modes)
         except AttachdError as error:
-            goodbye = say.Goodbye(code=error.code, text=say.plain(str(error)))
+            goodbye = say.Goodbye(code=_code_of(error), text=say.plain(str(error)))
             await self._stream.send_all(self._session.send(goodbye))
             raise _Over from None
+        welcome, speaker = self._welcome(message, start, modes)
         with trio.move_on_after(HELLO_SECONDS) as patience:
             await self._stream.send_all(self._session.send(welcome))
         if patience.cancelled_caught:
             raise _Over  # it does not listen
-        self._shim.stdin.subscribe(self.key, self._acknowledge)
+        self._enter(message)
+        return speaker
+
+    def _enter(self, message: say.Hello) -> None:
+        """Be one of the program's clients: it writes, and its terminal's size may count."""
+        program = self._program
+        program.stdin.subscribe(self.key, self._acknowledge)
+        if message.input:
+            program.stdin.watchers.add(self._tell_input)
         self._size = Size(message.columns, message.rows)
         resumed = bool(message.stream_id) and message.since.startswith("offset:")
-        self._shim.writers.enter(self, self._size, resumed=resumed)
+        program.writers.enter(self, self._size, resumed=resumed)
 
     def _check_block(self, hello: say.Hello) -> None:
         """Refuse a client that wants to hold up a container that waits for nobody."""
-        if hello.flow == "block" and not self._shim.settings.allow_block:
+        if hello.flow == "block" and not self._program.manners.allow_block:
             raise Denied("this container waits for no client (--allow-block)")
         if hello.flow == "block" and hello.role != "full":
             raise Denied("a viewer may only look, not have the container wait")
+        if hello.input and hello.role != "full":
+            raise Denied("a viewer may not see what is typed")
 
     async def _find_start(self, hello: say.Hello) -> tuple[int, bytes]:
         """Return the offset where this client starts, and for a screen its modes there."""
-        if hello.stream_id and hello.stream_id != self._shim.settings.stream_id:
+        past = self._program.past
+        if hello.stream_id and hello.stream_id != self._program.manners.stream_id:
             raise Refused(
                 "other_stream", "this container is not the one the offset belongs to"
             )
         origin = parse_origin(hello.since)
         if origin.kind != "screen":
             return await self._offset_of(origin), b""
-        if self._shim.past is None:
+        if past is None:
             raise Refused("no_terminal", "this container has no terminal, and so no screen")
-        return await self._shim.past.find_screen()
+        return await past.find_screen()
 
-    def _welcome(self, hello: say.Hello, offset: int, modes: bytes) -> say.Welcome:
-        """Note what this client may do and where it starts, and tell it."""
-        shim, index = self._shim, self._feed.index
+    def _welcome(
+        self, hello: say.Hello, offset: int, modes: bytes
+    ) -> tuple[say.Welcome, Speaker]:
+        """Note what this client may do, give it its place in the output, and tell it."""
+        program, manners, index = (
+            self._program,
+            self._program.manners,
+            self._program.feed.index,
+        )
         self._hello = hello
-        self._number = shim.count_client()
-        self.key = hello.key or secrets.token_bytes(KEY_BYTES)
-        size = shim.past.timeline.at(offset).size if shim.past else NO_SIZE
-        self._speaker.begin(hello, offset, shim.settings.allow_block)
-        return say.Welcome(
+        self._number = program.count_client()
+        program.clients.add(self)
+        size = program.past.timeline.at(offset).size if program.past else NO_SIZE
+        speaker = self._speaker = Speaker(
+            self._stream, self._session, program.feed, program.past, program.memory.open()
+        )
+        speaker.begin(hello, offset, manners.allow_block)
+        program.when_attached()
+        welcome = say.Welcome(
             version=VERSION,
             features=[feature for feature in FEATURES if feature in hello.features],
-            id=shim.settings.id,
-            phase=shim.container.phase.value,
-            terminal=shim.settings.terminal,
-            stream_id=shim.settings.stream_id,
+            id=self._shim.settings.id,
+            exec=manners.name,
+            phase=program.process.phase.value,
+            terminal=manners.terminal,
+            stream_id=manners.stream_id,
             oldest=index.oldest,
             newest=index.newest,
             offset=offset,
-            stdin=shim.stdin.state,
-            stdin_offset=shim.stdin.accepted(self.key),
+            stdin=program.stdin.state,
+            stdin_offset=program.stdin.accepted(self.key),
             stdin_window=WINDOW,
             max_frame=MAX_FRAME,
             max_data=MAX_DATA,
             columns=size.columns,
             rows=size.rows,
             modes=modes,
-            writer=shim.writers.holder,
-            may_write=shim.writers.allows(self),
+            writer=program.writers.holder,
+            may_write=program.writers.allows(self),
         )
+        return welcome, speaker
 
     async def _offset_of(self, origin: Origin) -> int:
-        index = self._feed.index
+        index, memory = self._program.feed.index, self._program.memory
         if origin.kind == "start":
             return 0
         if origin.kind == "offset":
@@ -220,9 +254,9 @@ class Connection:
                 )
             return origin.number
         if origin.kind == "tail":
-            return await self._shim.memory.find_tail(origin.number)
+            return await memory.find_tail(origin.number)
         if origin.kind == "time":
-            return await self._shim.memory.find_time(origin.number)
+            return await memory.find_time(origin.number)
         return index.newest
 
     async def _next_message(self) -> say.Message:
@@ -248,6 +282,7 @@ class Connection:
                 await trio.lowlevel.checkpoint()  # others are to be heard, too
 
     def _obey(self, message: say.Message, nursery: trio.Nursery) -> None:
+        program = self._program
         match message:
             case say.Stdin():
                 self._write(message)
@@ -256,38 +291,38 @@ class Connection:
             case say.Size():
                 self._need_full()
                 self._size = Size(message.columns, message.rows)
-                self._shim.writers.resized(self, self._size)
+                program.writers.resized(self, self._size)
             case say.Resize():
                 self._need_full()
-                self._shim.writers.resize(Size(message.columns, message.rows))
+                program.writers.resize(Size(message.columns, message.rows))
                 self.tell(say.Done(id=message.id))
             case say.Lease():
-                self._shim.writers.request(self, message.id, message.mode)
+                program.writers.request(self, message.id, message.mode)
             case say.Credit():
-                self._speaker.grant(message.bytes)
+                self._grant(message.bytes)
             case say.Ping():
-                self.tell(say.Pong(id=message.id, newest=self._feed.index.newest))
+                self.tell(say.Pong(id=message.id, newest=program.feed.index.newest))
             case say.Pong():
                 pass
             case say.Start():
                 self._need_full()
-                nursery.start_soon(self._do, message.id, self._shim.container.start)
+                nursery.start_soon(self._do, message.id, program.process.start)
             case say.Signal():
                 self._need_full()
-                self._shim.container.signal(message.number)
+                program.process.signal(message.number)
                 self.tell(say.Done(id=message.id))
             case say.Status():
-                self.tell(say.Report(id=message.id, report=self._shim.report()))
+                self.tell(say.Report(id=message.id, report=self._report()))
             case say.Release():
                 self._need_full()
-                self._shim.release()
+                program.release()
                 self.tell(say.Done(id=message.id))
             case say.Rotate():
                 self._need_full()
-                nursery.start_soon(self._do, message.id, self._shim.rotate_logs)
+                nursery.start_soon(self._do, message.id, program.rotate_logs)
             case say.Reopen():
                 self._need_full()
-                nursery.start_soon(self._do, message.id, self._shim.reopen_logs)
+                nursery.start_soon(self._do, message.id, program.reopen_logs)
             case say.Detach():
                 self.say_goodbye("detached", "")
             case _:
@@ -296,25 +331,26 @@ class Connection:
     def _write(self, message: say.Stdin) -> None:
         """Take stdin, or refuse it: then what follows is skipped until the client has heard."""
         self._need_full()
-        accepted = self._shim.stdin.accepted(self.key)
+        stdin, writers = self._program.stdin, self._program.writers
+        accepted = stdin.accepted(self.key)
         if self._refusing and message.offset > accepted:
             return
-        self._refusing = not self._shim.writers.allows(self)
+        self._refusing = not writers.allows(self)
         if not self._refusing:
             try:
-                self._shim.stdin.offer(self.key, message.offset, message.data)
+                stdin.offer(self.key, message.offset, message.data)
             except Refused as error:
                 if error.code != "stdin_full":
                     raise
                 self._refuse(accepted, error)
-            self._shim.writers.typed(self)
+            writers.typed(self)
         else:
             self._refuse(accepted, Refused("leased", self._leased()))
 
     def _end_stdin(self, message: say.StdinEof) -> None:
         """Close stdin, or refuse it; behind stdin that was refused it is skipped as well."""
         self._need_full()
-        stdin, writers = self._shim.stdin, self._shim.writers
+        stdin, writers = self._program.stdin, self._program.writers
         denied = why_not(stdin.policy, holds=writers.holds(self))
         if denied:
             raise Refused("eof_denied", denied)
@@ -335,7 +371,7 @@ class Connection:
             raise Denied("a viewer may only look")
 
     def _leased(self) -> str:
-        holder = self._shim.writers.holder
+        holder = self._program.writers.holder
         return f"{holder} is the only one who may write" if holder else "your lease was stolen"
 
     async def _do(self, number: int, act: Callable[[], Awaitable[None]]) -> None:
@@ -353,15 +389,38 @@ class Connection:
 
     def tell(self, message: say.Message) -> None:
         """Queue a message for this client; one that never reads is let go."""
+        if self._speaker is None:
+            return
         self._speaker.tell(message)
         if self._speaker.unread > MAX_UNREAD:
             self._scope.cancel()
+
+    def _grant(self, count: int) -> None:
+        if self._speaker is not None:
+            self._speaker.grant(count)
+
+    def _tell_input(self, data: bytes) -> None:
+        """Tell what was written to stdin, in pieces that fit; whoever does not read is told."""
+        if self._speaker is None:
+            return
+        if self._speaker.unread > MAX_UNREAD // 2:
+            text = f"{len(data)} bytes of input are not told"
+            self.tell(say.Notice(code="input_missed", text=text))
+            return
+        newest, now = self._program.feed.index.newest, time.time_ns()
+        for at in range(0, len(data), MAX_DATA):
+            self.tell(say.Input(offset=newest, time=now, data=data[at : at + MAX_DATA]))
+
+    def _report(self) -> dict[str, object]:
+        """Return the shim's counters, or those of the exec that this client is attached to."""
+        own = self._program is self._shim.program
+        return self._shim.report() if own else self._program.report()
 
     # The end
 
     async def _say_last(self, error: ProtocolError) -> None:
         """Tell a peer that misspoke why it is let go, if it still listens."""
-        if self._speaker.cut:
+        if self._speaker is not None and self._speaker.cut:
             return  # a frame was cut: nothing can follow it
         with trio.move_on_after(LAST_WORD_SECONDS):
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
@@ -369,11 +428,15 @@ class Connection:
                 await self._stream.send_all(encode_frame(encode(goodbye)))
 
     def _leave(self) -> None:
+        program = self._program
+        if self._speaker is None:
+            return
         self._speaker.end()
-        if self.key:
-            self._shim.stdin.unsubscribe(self.key, self._acknowledge)
-            self._shim.writers.leave(self)
-            self._shim.stdin.leave(self.key)
+        program.stdin.watchers.discard(self._tell_input)
+        program.stdin.unsubscribe(self.key, self._acknowledge)
+        program.writers.leave(self)
+        program.stdin.leave(self.key)
+        program.leave(self)
 
 
 def _check_hello(hello: say.Hello, uid: int) -> None:
@@ -389,6 +452,11 @@ def _check_hello(hello: say.Hello, uid: int) -> None:
         )
     if hello.key and len(hello.key) != KEY_BYTES:
         raise Refused("bad_request", f"a key has {KEY_BYTES} bytes, this one {len(hello.key)}")
+
+
+def _code_of(error: AttachdError) -> str:
+    """Return the error's code; whether a program is missing is told apart for exit codes."""
+    return fault_of(str(error)) if isinstance(error, RuntimeFailed) else error.code
 
 
 def _peer(peer: trio.socket.SocketType) -> tuple[int, int, int]:

@@ -8,11 +8,12 @@ import time
 
 import trio
 
-from attachd.errors import LifecycleError, Refused, RuntimeFailed
+from attachd.errors import LifecycleError, RuntimeFailed
 from attachd.keeper import files
 from attachd.keeper.processes import clean_environment
 from attachd.keeper.runtime import failure
-from attachd.live.pidfd import exit_of
+from attachd.live import pidfd
+from attachd.live.news import News
 from attachd.live.settings import Settings
 from attachd.state.exitrecord import CLD_UNKNOWN
 from attachd.state.header import Header
@@ -27,14 +28,13 @@ _POLL_SECONDS = 0.05
 class Container:
     """Requests, and waits for what happens. The keeper's words in the header are the truth."""
 
-    def __init__(self, header: Header, directory: str, settings: Settings, news: int) -> None:
+    def __init__(self, header: Header, directory: str, settings: Settings, news: News) -> None:
         self._header = header
         self._directory = directory
         self._settings = settings
         self._news = news
-        self._changed = trio.lowlevel.ParkingLot()
         self._starting = False
-        self._pidfd = self._open_pidfd()
+        self._pidfd = pidfd.open_child(header)
 
     @property
     def phase(self) -> Phase:
@@ -45,15 +45,7 @@ class Container:
     async def wait_exit(self) -> None:
         """Return when the container's end is in the header, and a start under way is, too."""
         while not self._header.exit_code or self._starting:
-            await self._changed.park()
-
-    async def hear_news(self) -> None:
-        """Wake those who wait whenever the keeper has written something. Ends when cancelled."""
-        while True:
-            await trio.lowlevel.wait_readable(self._news)
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._news)
-            self._changed.unpark_all()
+            await self._news.wait()
 
     async def watch_keeper(self) -> None:
         """See the container go even when no keeper is there to tell; then return."""
@@ -63,17 +55,17 @@ class Container:
         with trio.move_on_after(KEEPER_SECONDS):
             await self._wait_keeper()
         if not self._header.exit_code:
-            code, status = exit_of(self._pidfd) or (CLD_UNKNOWN, 0)
+            code, status = pidfd.exit_of(self._pidfd) or (CLD_UNKNOWN, 0)
             self._header.exit_time = time.time_ns()
             self._header.exit_status = status
             self._header.exit_code = code
-            self._changed.unpark_all()
+            self._news.tell()
 
     async def _wait_keeper(self) -> None:
         """Return when the keeper has noted the end, or is gone itself."""
         while os.getppid() == self._settings.keeper_pid and not self._header.exit_code:
             with trio.move_on_after(_POLL_SECONDS):
-                await self._changed.park()
+                await self._news.wait()
 
     async def enforce_timeout(self) -> None:
         """Kill the container when its time is over. Returns then, or when it has no limit."""
@@ -81,7 +73,7 @@ class Container:
         if limit is None:
             return
         while not self._header.started:
-            await self._changed.park()
+            await self._news.wait()
         await trio.sleep(max(0.0, limit - (time.time_ns() - self._header.started) / 1e9))
         if not self._header.exit_code:
             self._header.timed_out = 1
@@ -100,7 +92,7 @@ class Container:
             self._note_start(begun)
         finally:
             self._starting = False
-            self._changed.unpark_all()
+            self._news.tell()
 
     async def find_start(self) -> None:
         """Ask the runtime whether a start was under way when the server before us died."""
@@ -117,12 +109,7 @@ class Container:
         """
         if self._pidfd < 0 or self.phase is Phase.STOPPED:
             raise LifecycleError("cannot signal a container that is stopped")
-        try:
-            signal.pidfd_send_signal(self._pidfd, number)
-        except ProcessLookupError:
-            raise LifecycleError("cannot signal a container that is stopped") from None
-        except (OSError, ValueError, OverflowError) as error:
-            raise Refused("bad_request", f"signal {number}: {error}") from None
+        pidfd.send(self._pidfd, number)
 
     async def call_runtime(self, *words: str) -> bytes:
         """Call the runtime and return its stdout; raises RuntimeFailed with its own words."""
@@ -152,20 +139,5 @@ class Container:
 
     def _note_start(self, begun: int) -> None:
         self._header.started = begun
-        self._changed.unpark_all()
+        self._news.tell()
         self.write_phase()
-
-    def _open_pidfd(self) -> int:
-        """Return a pidfd of the container's init, or -1 when it was reaped.
-
-        The keeper notes the end before it reaps: nothing noted after the call means that the
-        pid was still the container's own when it was opened.
-        """
-        try:
-            pidfd = os.pidfd_open(self._header.pid)
-        except OSError:
-            return -1
-        if self._header.exit_code:
-            os.close(pidfd)
-            return -1
-        return pidfd

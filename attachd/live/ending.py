@@ -3,13 +3,13 @@
 import contextlib
 import logging
 import os
+from collections.abc import Sequence
 
 import trio
 
 from attachd.errors import RuntimeFailed
 from attachd.keeper import files
 from attachd.keeper.processes import clean_environment
-from attachd.live.cgroup import oom_kills
 from attachd.live.container import Container
 from attachd.live.feed import Feed
 from attachd.live.logfile import LogFile
@@ -41,25 +41,30 @@ async def drain(feed: Feed, pumps: trio.CancelScope, limit: float) -> bool:
 def write_record(
     header: Header,
     feed: Feed,
-    logs: list[LogFile],
-    settings: Settings,
-    directory: str,
+    *,
+    container: str,
+    stream_id: str,
+    execution: str = "",
+    paths: list[str],
+    oom_kills: int,
     drained: bool,
+    logs: Sequence[LogFile] = (),
 ) -> dict[str, object]:
     """Put the exit record where readers look for it, whole and on the disk; return it.
 
-    A server that died after it had been written finds it there and leaves it as it is.
+    A server that died after it had been written finds it at the first of ``paths``, and leaves
+    it as it is.
     """
     if header.ended:
         with contextlib.suppress(OSError, ValueError):
-            return files.read_json(os.path.join(directory, files.EXIT))
+            return files.read_json(paths[0])
     index = feed.index
     ending = Ending(
         code=header.exit_code,
         status=header.exit_status,
         finished=header.exit_time,
         started=header.started,
-        oom_kills=oom_kills(settings.cgroups),
+        oom_kills=oom_kills,
         timed_out=bool(header.timed_out),
         drained=drained,
         streams={STREAM_NAMES[stream]: index.bytes_of(stream) for stream in STREAMS},
@@ -67,10 +72,9 @@ def write_record(
         log_dropped=max((log.dropped for log in logs), default=0),
         restarts=header.restarts,
     )
-    record = exit_record(settings.id, settings.stream_id, ending)
-    for path in (os.path.join(directory, files.EXIT), settings.exit_file):
-        if path:
-            _write(path, to_json(record))
+    record = exit_record(container, stream_id, ending, execution=execution)
+    for path in paths:
+        _write(path, to_json(record))
     header.ended = 1
     return record
 

@@ -28,11 +28,10 @@ class Keyboard(Stdin):
         header: Header,
         terminal: Terminal,
         intake: int,
-        orders: int,
         tell: Teller,
         policy: str = ANY,
     ) -> None:
-        super().__init__(header, terminal.fd, intake, orders, policy)
+        super().__init__(header, terminal.fd, intake, _nothing_else, policy)
         self._terminal = terminal
         self._tell = tell
         self._gauge = LineGauge()
@@ -60,6 +59,10 @@ class Keyboard(Stdin):
             raise RemoteProtocolError(f"the end of stdin at {offset}, with a hole before it")
         self._ended.add(key)
         self._tell_writer(key)
+
+    def close(self) -> None:
+        """Close what is not the terminal's."""
+        os.close(self._append_fd)
 
     def end(self) -> None:
         """Take nothing more: the container has ended."""
@@ -107,6 +110,10 @@ class Keyboard(Stdin):
 _TOO_LONG = (
     f"the terminal keeps {MAX_LINE} bytes of a line: what was typed beyond, it has thrown away"
 )
+
+
+def _nothing_else() -> None:
+    """A terminal is not closed."""
 
 
 def _each(data: bytes) -> list[bytes]:

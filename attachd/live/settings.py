@@ -7,6 +7,21 @@ from attachd.state.sizes import DEFAULT_SIZE, Size
 
 
 @attrs.frozen(kw_only=True)
+class Manners:
+    """How one program's stdio is treated. Seconds; ``name`` is empty for the container's own."""
+
+    name: str
+    stream_id: str
+    stdin: bool
+    stdin_eof: str
+    terminal: bool
+    size: Size
+    size_policy: str
+    allow_block: float
+    drain_timeout: float
+
+
+@attrs.frozen(kw_only=True)
 class Settings:
     """The part of the Config that outlives birth. Seconds, absolute paths, "" for none."""
 
@@ -29,6 +44,28 @@ class Settings:
     terminal: bool
     size: Size
     size_policy: str
+    create_timeout: float
+    bundle: str
+
+    @property
+    def exit_files(self) -> list[str]:
+        """Where else the exit record is wanted."""
+        return [self.exit_file] if self.exit_file else []
+
+    @property
+    def manners(self) -> Manners:
+        """How the stdio of the container's own program is to be treated."""
+        return Manners(
+            name="",
+            stream_id=self.stream_id,
+            stdin=self.stdin,
+            stdin_eof=self.stdin_eof,
+            terminal=self.terminal,
+            size=self.size,
+            size_policy=self.size_policy,
+            allow_block=self.allow_block,
+            drain_timeout=self.drain_timeout,
+        )
 
     @classmethod
     def of_state(cls, state: dict[str, object]) -> "Settings":
@@ -57,6 +94,8 @@ class Settings:
             terminal=bool(config["terminal"]),
             size=_size(config["size"]),
             size_policy=str(config["size_policy"]),
+            create_timeout=float(str(config["create_timeout"])),
+            bundle=str(state["bundle"]),
         )
 
 

@@ -6,29 +6,24 @@ import socket
 
 import trio
 
-from attachd.errors import LifecycleError
 from attachd.keeper import files
 from attachd.keeper.descriptors import Table
 from attachd.keeper.parcels import Post
+from attachd.live.cgroup import oom_kills
 from attachd.live.connection import Connection
 from attachd.live.container import Container
-from attachd.live.ending import clean_up, drain, write_record
+from attachd.live.ending import clean_up, write_record
+from attachd.live.exec import Home
+from attachd.live.execs import Execs
 from attachd.live.feed import Bell, Feed
-from attachd.live.keyboard import Keyboard
 from attachd.live.logfile import Care, LogFile
-from attachd.live.memory import Memory
-from attachd.live.past import Past
-from attachd.live.pump import pump
-from attachd.live.screen import Screen
+from attachd.live.news import News
+from attachd.live.program import Ends, Program
 from attachd.live.settings import Settings
 from attachd.live.shelf import Shelf, number_of
 from attachd.live.squeeze import squeeze
-from attachd.live.stdin import Stdin
-from attachd.live.terminal import Terminal
-from attachd.live.writers import Writers
 from attachd.state.header import Header
 from attachd.state.retention import Limits
-from attachd.state.ring import STDERR, STDOUT, STREAM_NAMES, STREAMS
 from attachd.wire import messages as say
 
 #: Clients that still read old output when the container has ended get this long for the rest.
@@ -43,48 +38,31 @@ class Shim:
 
     def __init__(self, table: Table, header: Header, settings: Settings) -> None:
         self.settings = settings
-        self.feed = Feed(table.ring, header)
         self._table = table
         self._header = header
         self._directory = os.readlink(f"/proc/self/fd/{table.directory}")
-        self._screen: Screen | None = None
-        if settings.terminal:
-            terminal = Terminal(self.feed, table.terminal, table.stdout, table.inner)
-            past = Past(self.feed, self._directory, settings.size)
-            self._screen = Screen(self.feed, terminal, past)
-        self.stdin = self._make_stdin()
-        self.writers = Writers(
-            header.lease,
-            header.latest,
-            self._screen,
-            settings.size_policy,
-            again=header.restarts > 0,
-        )
-        self.container = Container(header, self._directory, settings, table.news)
+        self._post = Post(table.parcels)
+        self._news = News(table.news, table.parcels)
+        self.container = Container(header, self._directory, settings, self._news)
+        feed = Feed(table.ring, header)
         self._shelves = [self._make_shelf(number) for number in range(len(settings.logs))]
-        self._logs = [self._make_log(shelf) for shelf in self._shelves]
-        self.memory = Memory(self.feed, self._logs)
+        logs = [self._make_log(feed, shelf) for shelf in self._shelves]
+        self.program = self._make_program(feed, logs)
+        self.execs = Execs(self._make_home(), self.container, table.kept)
         self._connections: set[Connection] = set()
-        self._released = Bell()
         self._gone = Bell()
 
     async def run(self) -> None:
         """Serve until the container has ended and its clients know; then remove the socket."""
-        settings = self.settings
         async with trio.open_nursery() as nursery:
             await self.container.find_start()
+            nursery.start_soon(self._news.run)
+            nursery.start_soon(self.execs.run)
             nursery.start_soon(self._accept_clients, nursery)
-            nursery.start_soon(self.stdin.run)
-            nursery.start_soon(self.stdin.miss_writers)
-            nursery.start_soon(self.container.hear_news)
             nursery.start_soon(self.container.watch_keeper)
             nursery.start_soon(self.container.enforce_timeout)
-            nursery.start_soon(self.writers.gather)
-            if settings.log_care.compress:
-                for log, shelf in zip(self._logs, self._shelves, strict=True):
-                    nursery.start_soon(squeeze, log, shelf, settings.log_care.compress)
-            if self._screen is not None:
-                nursery.start_soon(self._screen.run)
+            self.program.tend(nursery)
+            self._compress(nursery)
             await self._follow()
             await self._linger()
             nursery.cancel_scope.cancel()
@@ -93,114 +71,103 @@ class Shim:
 
     async def _follow(self) -> None:
         """Pump and log until the container has ended; write down how, and tell everybody."""
-        settings = self.settings
-        async with trio.open_nursery() as logs:
-            for log in self._logs:
-                logs.start_soon(log.run)
-            async with trio.open_nursery() as pumps:
-                self._start_pumps(pumps)
-                await self.container.wait_exit()
-                self.stdin.end()
-                limit = settings.drain_timeout
-                drained = await drain(self.feed, pumps.cancel_scope, limit)
+        settings, program = self.settings, self.program
+        async with trio.open_nursery() as nursery:
+            for log in program.logs:
+                nursery.start_soon(log.run)
+            drained = await program.play()
+        await self.execs.finish(settings.drain_timeout)
         record = write_record(
-            self._header, self.feed, self._logs, settings, self._directory, drained
+            self._header,
+            program.feed,
+            container=settings.id,
+            stream_id=settings.stream_id,
+            paths=[os.path.join(self._directory, files.EXIT), *settings.exit_files],
+            oom_kills=oom_kills(settings.cgroups),
+            drained=drained,
+            logs=program.logs,
         )
         self.container.write_phase()
-        self.feed.finish(record)
+        program.feed.finish(record)
         await clean_up(self._header, self.container, settings)
 
-    def _start_pumps(self, pumps: trio.Nursery) -> None:
-        if self._screen is not None:
-            pumps.start_soon(self._screen.past.run)
-            self.feed.end_stream(STDERR)  # a terminal has one stream
-            pumps.start_soon(self._screen.terminal.pump, self.container.wait_exit)
-        else:
-            pumps.start_soon(pump, self.feed, self._table.stdout, STDOUT)
-            pumps.start_soon(pump, self.feed, self._table.stderr, STDERR)
+    # What it is made of
 
-    def _make_stdin(self) -> Stdin:
-        header, table, settings = self._header, self._table, self.settings
-        if self._screen is not None and settings.stdin:
-            terminal = self._screen.terminal
-            ours = (table.intake, table.orders, self._tell_writer, settings.stdin_eof)
-            return Keyboard(header, terminal, *ours)
-        return Stdin(header, table.stdin, table.intake, table.orders, settings.stdin_eof)
+    def _make_program(self, feed: Feed, logs: list[LogFile]) -> Program:
+        table = self._table
+        ends = Ends(**{name: getattr(table, name) for name in Ends._fields})
+        return Program(
+            self.container,
+            self.settings.manners,
+            ends,
+            self._header,
+            feed,
+            self._directory,
+            close_stdin=self._close_stdin,
+            logs=logs,
+        )
 
-    def _tell_writer(self, key: bytes, text: str) -> None:
-        for connection in self._connections:
-            if connection.key == key:
-                connection.tell(say.Notice(code="line_too_long", text=text))
+    def _make_home(self) -> Home:
+        settings = self.settings
+        return Home(
+            directory=self._directory,
+            id=settings.id,
+            cgroups=settings.cgroups,
+            bundle=settings.bundle,
+            pid=self._header.pid,
+            create_timeout=settings.create_timeout,
+            drain_timeout=settings.drain_timeout,
+            size_policy=settings.size_policy,
+            news=self._news,
+            post=self._post,
+        )
+
+    def _close_stdin(self) -> None:
+        os.eventfd_write(self._table.orders, 1)
 
     def _make_shelf(self, number: int) -> Shelf:
-        held = {name: fd for name, fd in self._table.logs.items() if number_of(name) == number}
-        post = Post(self._table.parcels)
-        return Shelf(number, self.settings.logs[number], held, self._directory, post)
+        kept = self._table.kept
+        held = {
+            name: fd
+            for name, fd in kept.items()
+            if name.startswith("log") and number_of(name) == number
+        }
+        return Shelf(number, self.settings.logs[number], held, self._directory, self._post)
 
-    def _make_log(self, shelf: Shelf) -> LogFile:
+    def _make_log(self, feed: Feed, shelf: Shelf) -> LogFile:
         care, number = self.settings.log_care, shelf.number
         limits = Limits(care.max_size, care.max_files, care.max_age, care.max_total)
         ours = Care(limits, care.on_error == "block", care.sync, self.settings.drain_timeout)
         form = self.settings.logs[number].format
-        return LogFile(number, self.feed, shelf, form, self._header.log(number), ours)
+        return LogFile(number, feed, shelf, form, self._header.log(number), ours)
+
+    def _compress(self, nursery: trio.Nursery) -> None:
+        how = self.settings.log_care.compress
+        if how:
+            for log, shelf in zip(self.program.logs, self._shelves, strict=True):
+                nursery.start_soon(squeeze, log, shelf, how)
 
     # What clients ask for
 
-    async def rotate_logs(self) -> None:
-        """Begin a new file of each log."""
-        for log in self._logs:
-            await log.rotate()
-
-    async def reopen_logs(self) -> None:
-        """Go on in the files that have the logs' names now."""
-        for log in self._logs:
-            await log.reopen()
-
-    @property
-    def past(self) -> Past | None:
-        """The terminal's past, if there is a terminal."""
-        return self._screen.past if self._screen else None
-
-    def release(self) -> None:
-        """Let the shim of an ended container go at once. Raises LifecycleError."""
-        if self.feed.record is None:
-            phase = self.container.phase.value
-            raise LifecycleError(f"cannot release a container that is {phase}")
-        self._released.ring()
-
-    def count_client(self) -> int:
-        """Count one more; return how many have come since the container was made."""
-        self._header.served += 1
-        return self._header.served
+    async def find(self, hello: say.Hello, key: bytes) -> Program:
+        """Return what a client wants to attach to. Raises AttachdError."""
+        if hello.exec or hello.spec:
+            return await self.execs.open(hello, key)
+        return self.program
 
     def report(self) -> dict[str, object]:
         """Return the shim's counters, and each client's."""
-        index, header = self.feed.index, self._header
-        logs = zip(self.settings.logs, self._logs, strict=True)
+        logs = zip(self.settings.logs, self.program.logs, strict=True)
         return {
             "id": self.settings.id,
-            "phase": self.container.phase.value,
-            "pid": header.pid,
             "keeper_pid": os.getppid(),
             "server_pid": os.getpid(),
-            "restarts": header.restarts,
-            "oldest": index.oldest,
-            "newest": index.newest,
-            "ring_size": header.ring_size,
-            "bytes": {STREAM_NAMES[stream]: index.bytes_of(stream) for stream in STREAMS},
+            **self.program.report(),
             "logs": [
                 {"format": spec.format, "path": say.plain(spec.path)} | log.counters
                 for spec, log in logs
             ],
-            "stdin": self.stdin.counters,
-            "terminal": self._screen.counters | {"policy": self.settings.size_policy}
-            if self._screen
-            else None,
-            "writer": self.writers.holder,
-            "served": header.served,
-            "gaps": header.gaps,
-            "missed": header.missed,
-            "clients": [connection.counters for connection in self._connections],
+            "execs": self.execs.report(),
         }
 
     # Connections
@@ -223,7 +190,7 @@ class Shim:
     async def _linger(self) -> None:
         """Return when the end was told: after the linger time, and after the last reader."""
         with trio.move_on_after(self.settings.linger):
-            await self._released.wait()
+            await self.program.released.wait()
         with trio.move_on_after(LAST_CALL_SECONDS):
             while any(connection.behind for connection in self._connections):
                 await self._wait_moved()

@@ -54,16 +54,25 @@ class _Accepted(NamedTuple):
 
 
 class Stdin:
-    """The container's stdin, or its absence (``fd`` -1); ``policy`` is of `state.eofpolicy`."""
+    """A program's stdin, or its absence (``fd`` -1); ``policy`` is of `state.eofpolicy`.
+
+    ``close_elsewhere`` has the keeper close its copy of ``fd``.
+    """
 
     def __init__(
-        self, header: Header, fd: int, intake: int, orders: int, policy: str = ANY
+        self,
+        header: Header,
+        fd: int,
+        intake: int,
+        close_elsewhere: Callable[[], None],
+        policy: str = ANY,
     ) -> None:
         self.policy = policy
         self._header = header
         self._fd = fd
         self._intake_fd = intake
-        self._orders = orders
+        self._close_elsewhere = close_elsewhere
+        self.watchers: set[Callable[[bytes], None]] = set()  #: told what was delivered
         self._append_fd = os.open(f"/proc/self/fd/{intake}", os.O_WRONLY | os.O_APPEND)
         self._size = os.fstat(intake).st_size
         self._delivered = os.lseek(intake, 0, os.SEEK_CUR)
@@ -187,6 +196,12 @@ class Stdin:
             pass  # the container has closed its stdin, or is gone
         self._close()
 
+    def close(self) -> None:
+        """Close our descriptors; ``run`` must have ended."""
+        os.close(self._append_fd)
+        if self._fd >= 0:
+            os.close(self._fd)
+
     def _fresh(self, key: bytes, offset: int, data: bytes) -> bytes:
         known = self.accepted(key)
         if offset > known:
@@ -263,6 +278,10 @@ class Stdin:
             return False
         self._delivered += count
         self._note_delivery(self._delivered - count, self._delivered)
+        if self.watchers:
+            data = os.pread(self._intake_fd, count, self._delivered - count)
+            for watcher in self.watchers:
+                watcher(data)
         self._acknowledge()
         self._punch()
         self._accept()
@@ -303,5 +322,5 @@ class Stdin:
         self._fd = -1
         self._forget_queue()
         self._header.stdin_closed = 1
-        os.eventfd_write(self._orders, 1)
+        self._close_elsewhere()
         self._tell_eof()

@@ -45,13 +45,20 @@ def _reason(end: Ending) -> str:
     return "oom" if end.oom_kills and end.status == SIGKILL else "signaled"
 
 
-def exit_record(container: str, stream_id: str, end: Ending) -> dict[str, object]:
-    """Return the record as plain values, in the order in which people read it."""
+def exit_record(
+    container: str, stream_id: str, end: Ending, *, execution: str = ""
+) -> dict[str, object]:
+    """Return the record as plain values, in the order in which people read it.
+
+    That of an exec, whose name is ``execution``, has ``exec`` besides.
+    """
     exited = end.code == CLD_EXITED
     signaled = end.code in (CLD_KILLED, CLD_DUMPED)
+    named = {"exec": execution} if execution else {}
     return {
         "schema": SCHEMA,
         "id": container,
+        **named,
         "reason": _reason(end),
         "exit_code": end.status if exited else None,
         "signal": end.status if signaled else None,

@@ -17,7 +17,7 @@ from typing import NamedTuple, overload
 
 #: "attachd" and a layout number; a successor that does not know it must not touch anything.
 MAGIC = int.from_bytes(b"attachd\0", "big")
-VERSION = 3
+VERSION = 4
 
 #: How many log files may have a cursor of their own.
 MAX_LOGS = 4
@@ -130,9 +130,15 @@ class Header:
     exit_code = Word(10)  #: si_code of waitid (CLD_EXITED ...), 0 until the init was reaped
     exit_status = Word(11)  #: si_status: exit code or signal; stored before exit_code
     exit_time = Word(12)  #: when it was reaped, ns
-    restarts = Word(13)  #: how often the server was started again
+    restarts = Word(
+        13
+    )  #: how often the server was started again (an exec's: the server's word)
+    runtime_pid = Word(14)  #: an exec's: who runs ``runc exec``, 0 before
+    failed = Word(
+        15
+    )  #: an exec's: what that ended with when it did not work, as shells tell it
 
-    # Words of whoever runs ``runc start``: the keeper at birth, the server later.
+    # Words of whoever runs ``runc start``: the keeper at birth and for execs, the server later.
     started = Word(16)  #: when ``runc start`` had worked, ns, 0 before
 
     # The server's words.

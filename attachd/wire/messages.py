@@ -38,6 +38,11 @@ class Hello:
     stream_id: str = ""  #: the stream an offset belongs to, or empty
     columns: int = 0  #: the client's terminal, 0 when it has none or shall not count
     rows: int = 0
+    exec: str = ""  #: which exec is meant; empty: the container's own program
+    spec: Record = attrs.field(
+        factory=dict
+    )  #: not empty: make that exec (protocol.md, "Exec")
+    input: bool = False  #: tell also what was written to stdin
 
 
 @attrs.frozen(kw_only=True)
@@ -65,6 +70,7 @@ class Welcome:
     )
     writer: str = ""  #: who alone may write now; empty: everybody who is full
     may_write: bool = True  #: whether this client may write now
+    exec: str = ""  #: the exec's name; empty: the container's own program
 
 
 @attrs.frozen(kw_only=True)
@@ -93,6 +99,15 @@ class Resized:
     time: int
     columns: int
     rows: int
+
+
+@attrs.frozen(kw_only=True)
+class Input:
+    """server: ``data`` was written to stdin when ``offset`` was the newest byte of output."""
+
+    offset: int
+    time: int
+    data: bytes
 
 
 @attrs.frozen(kw_only=True)
@@ -285,7 +300,7 @@ class Goodbye:
 
 
 Message = (
-    Hello | Welcome | Output | Gap | Resized | Eof | Exit | Stdin | StdinEof | StdinAck
+    Hello | Welcome | Output | Gap | Resized | Input | Eof | Exit | Stdin | StdinEof | StdinAck
     | StdinRefused | Size | Resize | Lease | Writer | Notice | Credit | Ping | Pong | Start
     | Signal | Status | Release | Rotate | Reopen | Detach | Done | Report | Error | Goodbye
 )  # fmt: skip

@@ -19,6 +19,7 @@ from attachd.wire.messages import (
     Gap,
     Goodbye,
     Hello,
+    Input,
     Lease,
     Message,
     Notice,
@@ -83,8 +84,8 @@ def _stay(state: State, *kinds: type[Message]) -> dict[type[Message], State]:
 
 
 _NEWS = (
-    Output, Gap, Resized, Eof, Exit, StdinAck, StdinRefused, Writer, Notice, Ping, Pong, Done,
-    Report, Error,
+    Output, Gap, Resized, Input, Eof, Exit, StdinAck, StdinRefused, Writer, Notice, Ping, Pong,
+    Done, Report, Error,
 )  # fmt: skip
 _WISHES = (
     Stdin, StdinEof, Credit, Size, Resize, Lease, Ping, Pong, Start, Signal, Status, Release,

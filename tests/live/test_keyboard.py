@@ -31,7 +31,6 @@ class Bench:
         pipe = make_inner_pipe()
         self.inner_read, self.inner_write = pipe.ours["stdout"], pipe.ours["inner"]
         self.intake = os.memfd_create("stdin")
-        self.orders = os.eventfd(0)
         self.master, self.slave = os.openpty()
         for fd in (self.master, self.slave):
             os.set_blocking(fd, False)
@@ -53,7 +52,6 @@ class Bench:
             self.header,
             self.terminal,
             self.intake,
-            self.orders,
             lambda key, text: self.told.append((key, text)),
         )
         self.keyboards.append(keyboard)
@@ -67,7 +65,7 @@ class Bench:
             return b""
 
     def close(self) -> None:
-        for fd in (self.ring, self.inner_read, self.inner_write, self.intake, self.orders,
+        for fd in (self.ring, self.inner_read, self.inner_write, self.intake,
                    self.master, self.slave):  # fmt: skip
             os.close(fd)
         for keyboard in self.keyboards:

@@ -28,7 +28,11 @@ class Bench:
 
     def server(self, policy: str = "any") -> Stdin:
         """Return what a fresh server makes of the descriptors."""
-        return Stdin(self.header, os.dup(self.write), self.intake, self.orders, policy)
+        return Stdin(self.header, os.dup(self.write), self.intake, self.order, policy)
+
+    def order(self) -> None:
+        """What the keeper is told."""
+        os.eventfd_write(self.orders, 1)
 
     def close(self) -> None:
         for fd in (self.intake, self.orders, self.read, self.write):

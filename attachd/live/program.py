@@ -1,0 +1,207 @@
+"""A program whose stdio we hold, the container's own or an exec's: all that clients attach to."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import trio
+
+from attachd.errors import LifecycleError, Refused
+from attachd.live.ending import drain
+from attachd.live.feed import Bell, Feed
+from attachd.live.keyboard import Keyboard
+from attachd.live.logfile import LogFile
+from attachd.live.memory import Memory
+from attachd.live.past import Past
+from attachd.live.pump import pump
+from attachd.live.screen import Screen
+from attachd.live.settings import Manners
+from attachd.live.stdin import Stdin
+from attachd.live.terminal import Terminal
+from attachd.live.writers import Writers
+from attachd.state.header import Header
+from attachd.state.lifecycle import Phase
+from attachd.state.ring import STDERR, STDOUT, STREAM_NAMES, STREAMS
+from attachd.wire import messages as say
+
+if TYPE_CHECKING:
+    from attachd.live.connection import Connection
+
+
+class Ends(NamedTuple):
+    """Our descriptors of one program's stdio; -1 for what it does not have."""
+
+    ring: int
+    intake: int
+    stdout: int
+    stderr: int = -1
+    stdin: int = -1
+    inner: int = -1
+    terminal: int = -1
+
+
+class Process(Protocol):
+    """What is asked of the process itself."""
+
+    @property
+    def phase(self) -> Phase:
+        """Where it is in its life."""
+
+    async def start(self) -> None:
+        """Have it begin. Raises LifecycleError or RuntimeFailed."""
+
+    def signal(self, number: int) -> None:
+        """Send it a signal. Raises LifecycleError or Refused."""
+
+    async def wait_exit(self) -> None:
+        """Return when its end is in the header."""
+
+
+class Program:
+    """One program's output, input, writers and clients. Construct, ``tend``, then ``play``."""
+
+    def __init__(
+        self,
+        process: Process,
+        manners: Manners,
+        ends: Ends,
+        header: Header,
+        feed: Feed,
+        directory: str,
+        *,
+        close_stdin: Callable[[], None],
+        when_attached: Callable[[], None] = lambda: None,
+        logs: Sequence[LogFile] = (),
+    ) -> None:
+        self.process = process
+        self.manners = manners
+        self.feed = feed
+        self.logs = logs
+        self.memory = Memory(feed, list(logs))
+        self.clients: set[Connection] = set()
+        self.seen = False  #: a client that may type was told how it ended
+        self.released = Bell()
+        self.when_attached = when_attached  #: called when a client has its place in the output
+        self.when_left: Callable[[], None] = lambda: None  #: called when one has gone
+        self._ends = ends
+        self._header = header
+        self._screen: Screen | None = None
+        if manners.terminal:
+            terminal = Terminal(feed, ends.terminal, ends.stdout, ends.inner)
+            self._screen = Screen(feed, terminal, Past(feed, directory, manners.size))
+        self.stdin = self._make_stdin(close_stdin)
+        self.writers = Writers(
+            header.lease,
+            header.latest,
+            self._screen,
+            manners.size_policy,
+            again=header.restarts > 0,
+        )
+
+    @property
+    def past(self) -> Past | None:
+        """The terminal's past, if there is a terminal."""
+        return self._screen.past if self._screen else None
+
+    def leave(self, client: "Connection") -> None:
+        """A client has gone."""
+        self.clients.discard(client)
+        self.seen |= client.role == "full" and not client.behind
+        self.when_left()
+
+    def tend(self, nursery: trio.Nursery) -> None:
+        """Begin what goes on in the background until ``nursery`` is cancelled."""
+        nursery.start_soon(self.stdin.run)
+        nursery.start_soon(self.stdin.miss_writers)
+        nursery.start_soon(self.writers.gather)
+        if self._screen is not None:
+            nursery.start_soon(self._screen.run)
+
+    async def play(self) -> bool:
+        """Pump until the program has ended; return False when not all of its output came."""
+        async with trio.open_nursery() as pumps:
+            self._start_pumps(pumps)
+            await self.process.wait_exit()
+            self.stdin.end()
+            return await drain(self.feed, pumps.cancel_scope, self.manners.drain_timeout)
+        raise AssertionError("the nursery lets the return through")
+
+    async def rotate_logs(self) -> None:
+        """Begin a new file of each log. Raises Refused where there is none."""
+        self._need_logs()
+        for log in self.logs:
+            await log.rotate()
+
+    async def reopen_logs(self) -> None:
+        """Go on in the files that have the logs' names now. Raises Refused where there is none."""
+        self._need_logs()
+        for log in self.logs:
+            await log.reopen()
+
+    def _need_logs(self) -> None:
+        if self.manners.name:
+            raise Refused("bad_request", "an exec has no log")
+
+    def release(self) -> None:
+        """Have an ended program go at once. Raises LifecycleError."""
+        if self.feed.record is None:
+            phase = self.process.phase.value
+            raise LifecycleError(f"cannot release a container that is {phase}")
+        self.released.ring()
+
+    def report(self) -> dict[str, object]:
+        """Return the program's counters, and each client's."""
+        index, header = self.feed.index, self._header
+        return {
+            "phase": self.process.phase.value,
+            "pid": header.pid,
+            "restarts": header.restarts,
+            "oldest": index.oldest,
+            "newest": index.newest,
+            "ring_size": header.ring_size,
+            "bytes": {STREAM_NAMES[stream]: index.bytes_of(stream) for stream in STREAMS},
+            "stdin": self.stdin.counters,
+            "terminal": self._screen.counters | {"policy": self.manners.size_policy}
+            if self._screen
+            else None,
+            "writer": self.writers.holder,
+            "served": header.served,
+            "gaps": header.gaps,
+            "missed": header.missed,
+            "clients": [client.counters for client in self.clients],
+        }
+
+    def count_client(self) -> int:
+        """Count one more; return how many have come since the program was made."""
+        self._header.served += 1
+        return self._header.served
+
+    def close(self) -> None:
+        """Close every descriptor. Nothing of it may be in use any more."""
+        self.stdin.close()
+        for fd in self._ends._replace(stdin=-1):
+            if fd >= 0:
+                os.close(fd)
+
+    def _start_pumps(self, pumps: trio.Nursery) -> None:
+        if self._screen is not None:
+            pumps.start_soon(self._screen.past.run)
+            self.feed.end_stream(STDERR)  # a terminal has one stream
+            pumps.start_soon(self._screen.terminal.pump, self.process.wait_exit)
+        else:
+            pumps.start_soon(pump, self.feed, self._ends.stdout, STDOUT)
+            pumps.start_soon(pump, self.feed, self._ends.stderr, STDERR)
+
+    def _make_stdin(self, close_stdin: Callable[[], None]) -> Stdin:
+        manners, ends = self.manners, self._ends
+        if self._screen is not None and manners.stdin:
+            terminal = self._screen.terminal
+            return Keyboard(
+                self._header, terminal, ends.intake, self._tell_writer, manners.stdin_eof
+            )
+        return Stdin(self._header, ends.stdin, ends.intake, close_stdin, manners.stdin_eof)
+
+    def _tell_writer(self, key: bytes, text: str) -> None:
+        for client in self.clients:
+            if client.key == key:
+                client.tell(say.Notice(code="line_too_long", text=text))
