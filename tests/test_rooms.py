@@ -50,10 +50,13 @@ CLIENTS_MAY_IMPORT = (
     "attachd.errors",
     "attachd.ground",
     "attachd.history",  # what a shim that is gone would have told
+    "attachd.state.faults",  # which exit code a program that did not run has
+    "attachd.state.asciicast",  # the same recording, from a server and from a client
     "attachd.state.keys",
     "attachd.state.ring",  # the names of the streams
     "attachd.state.modes",  # the same terminal, seen from both sides
     "attachd.state.sizes",
+    "attachd.state.timeline",  # the sizes that a terminal had, read from its file
     "attachd.state.times",  # a log's times, read from its file
 )
 CLIENTS_MAY_USE = {
@@ -62,6 +65,7 @@ CLIENTS_MAY_USE = {
     "pyte",
     "inotify_simple",
     "prometheus_client",
+    "PIL",  # for a PNG alone: `attachd[pictures]`
     "attachd",
     "attachd_clients",
 }

@@ -437,6 +437,7 @@ class Connection:
         program.writers.leave(self)
         program.stdin.leave(self.key)
         program.leave(self)
+        self._program, self._speaker = self._shim.program, None
 
 
 def _check_hello(hello: say.Hello, uid: int) -> None:

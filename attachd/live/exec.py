@@ -174,6 +174,7 @@ class Exec:
         fds = dict(self._held)
         if self.program is not None:
             self.program.close()
+            self.program = None  # a cycle would keep the header's mapping for long
             fds = {"header": fds["header"]}
         for fd in fds.values():
             os.close(fd)

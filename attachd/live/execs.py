@@ -213,7 +213,6 @@ def _summary(made: Exec) -> dict[str, object]:
         "phase": made.phase.value,
         "argv": [say.plain(word) for word in birth.argv],
         "user": say.plain(birth.user),
-        "terminal": birth.manners.terminal,
         "made_at": rfc3339(birth.made_at),
         **({} if program is None else program.report()),
     }

@@ -11,11 +11,11 @@ SHELL_CODES = {"not_executable": 126, "no_program": 127}
 
 _NO_PROGRAM = re.compile(
     r'exec: "[^"]*": (executable file not found|stat .*: no such file or directory|no such file)'
-    r"|exec .*: no such file or directory$"
+    r"|\bexec /\S*: no such file or directory$"
 )
 _NOT_EXECUTABLE = re.compile(
     r'exec: "[^"]*": (permission denied|is a directory)'
-    r"|exec .*: (permission denied|exec format error|is a directory)$"
+    r"|\bexec /\S*: (permission denied|exec format error|is a directory)$"
 )
 
 

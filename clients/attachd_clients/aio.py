@@ -21,7 +21,7 @@ from attachd.errors import AttachdError, Refused
 from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire import messages as say
 from attachd_clients.conversation import WINDOW, Answer, Conversation, Ended, Event
-from attachd_clients.history import recall
+from attachd_clients.history import recall, recall_exec
 from attachd_clients.places import Place
 
 #: A server that was killed is back within a second; a keeper backs off to 5 s at most.
@@ -43,6 +43,9 @@ async def attach(
     window: int = WINDOW,
     size: Size = NO_SIZE,
     stream_id: str = "",
+    exec: str = "",
+    spec: say.Record | None = None,
+    input: bool = False,
     connection: trio.SocketStream | None = None,
 ) -> AsyncIterator["Client"]:
     """Attach to a container, running or ended; detach when the block is left.
@@ -50,7 +53,11 @@ async def attach(
     ``since`` is ``start``, ``live``, ``none``, ``screen``, ``tail:LINES`` or ``offset:BYTES``;
     ``role`` is ``full`` or ``viewer``; ``size`` is that of a terminal of ours; ``stream_id`` that
     of the container which is meant, where the offset is an earlier one's; ``connection`` may be
-    one that was made before. Raises NoSuchContainer, Ended when the server refuses
+    one that was made before.
+
+    ``exec`` names what else runs in the container; with ``spec`` (protocol.md, "Exec") it is
+    made first, and without a name the server chooses one: ``welcome.exec``. ``input`` asks for
+    what is written to stdin, too. Raises NoSuchContainer, Ended when the server refuses
     (``other_stream``: it is another container), UsageError when there is nothing to read.
     """
     place = Place.find(container, root)
@@ -62,6 +69,9 @@ async def attach(
         window=window,
         size=size,
         stream_id=stream_id,
+        exec=exec,
+        spec=spec or {},
+        input=input,
     )
     client = Client(place, conversation)
     async with unwrapped(), trio.open_nursery() as nursery:
@@ -361,7 +371,7 @@ class Client:
         goodbye = conversation.goodbye
         if goodbye is None:
             return
-        if goodbye.code == "ended" and not conversation.exited:
+        if self._has_files(goodbye.code) and not conversation.exited:
             self._recall()  # we were too slow for the shim: its files have the rest
         elif goodbye.code in ("ended", "detached"):
             self._over = True
@@ -378,7 +388,7 @@ class Client:
                     await trio.sleep(_RETRY_SECONDS)  # many wait already
                     continue
                 except (FileNotFoundError, ConnectionRefusedError) as error:
-                    if self.place.exit_record() is not None:
+                    if self._record() is not None:
                         self._recall()
                         return None
                     if isinstance(error, ConnectionRefusedError):
@@ -396,8 +406,20 @@ class Client:
         conversation = self._conversation
         resumed = conversation.welcome is not None and conversation.since != "none"
         since = f"offset:{conversation.position}" if resumed else conversation.since
-        conversation.check_stream(self.place.exit_record())
-        self._files = recall(self.place, since)
+        conversation.check_stream(self._record())
+        if conversation.execution:
+            self._files = recall_exec(self.place, conversation.execution, since)
+        else:
+            self._files = recall(self.place, since)
+
+    def _has_files(self, code: str) -> bool:
+        """True when a goodbye means that what is left is in files."""
+        return code == "ended" or (code == "no_exec" and self._record() is not None)
+
+    def _record(self) -> say.Record | None:
+        """Return the exit record that files have of what we are attached to."""
+        name = self._conversation.execution
+        return self.place.exec_record(name) if name else self.place.exit_record()
 
     async def leave(self) -> None:
         """Say detach, if there is still somebody to say it to. For ``attach`` alone."""

@@ -20,7 +20,7 @@ from attachd.errors import AttachdError, Refused
 from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire import messages as say
 from attachd_clients.conversation import WINDOW, Answer, Conversation, Ended, Event
-from attachd_clients.history import recall
+from attachd_clients.history import recall, recall_exec
 from attachd_clients.places import Place
 
 #: As in `attachd_clients.aio`.
@@ -42,6 +42,9 @@ def attach_blocking(
     window: int = WINDOW,
     size: Size = NO_SIZE,
     stream_id: str = "",
+    exec: str = "",
+    spec: say.Record | None = None,
+    input: bool = False,
 ) -> Iterator["BlockingClient"]:
     """Attach to a container, running or ended; detach when the block is left.
 
@@ -56,6 +59,9 @@ def attach_blocking(
         window=window,
         size=size,
         stream_id=stream_id,
+        exec=exec,
+        spec=spec or {},
+        input=input,
     )
     client = BlockingClient(place, conversation)
     try:
@@ -184,7 +190,8 @@ class BlockingClient:
 
     def connect(self) -> None:
         """Connect and be welcomed. For ``attach_blocking`` alone."""
-        deadline = _deadline(PATIENCE_SECONDS)
+        # Until an exec runs may take as long as its container's --create-timeout.
+        deadline = _deadline(None if self._conversation.spec else PATIENCE_SECONDS)
         while self._files is None and not self._conversation.attached:
             self._turn(deadline)
 
@@ -245,7 +252,7 @@ class BlockingClient:
         if goodbye is None:
             return
         self._drop()
-        if goodbye.code == "ended" and not self._conversation.exited:
+        if self._has_files(goodbye.code) and not self._conversation.exited:
             self._recall()  # we were too slow for the shim: its files have the rest
             return
         self._over = True
@@ -268,7 +275,7 @@ class BlockingClient:
             try:
                 self._peer = self.place.connect()
             except (FileNotFoundError, ConnectionRefusedError) as error:
-                if self.place.exit_record() is not None:
+                if self._record() is not None:
                     self._recall()
                     return None
                 if isinstance(error, ConnectionRefusedError):
@@ -287,8 +294,20 @@ class BlockingClient:
         conversation = self._conversation
         resumed = conversation.welcome is not None and conversation.since != "none"
         since = f"offset:{conversation.position}" if resumed else conversation.since
-        conversation.check_stream(self.place.exit_record())
-        self._files = recall(self.place, since)
+        conversation.check_stream(self._record())
+        if conversation.execution:
+            self._files = recall_exec(self.place, conversation.execution, since)
+        else:
+            self._files = recall(self.place, since)
+
+    def _has_files(self, code: str) -> bool:
+        """True when a goodbye means that what is left is in files."""
+        return code == "ended" or (code == "no_exec" and self._record() is not None)
+
+    def _record(self) -> say.Record | None:
+        """Return the exit record that files have of what we are attached to."""
+        name = self._conversation.execution
+        return self.place.exec_record(name) if name else self.place.exit_record()
 
 
 def _deadline(timeout: float | None) -> float | None:

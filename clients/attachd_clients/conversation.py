@@ -23,12 +23,21 @@ WINDOW = 1 << 20
 STDIN_BYTES = 64 * 1024
 
 #: What this library knows beyond the first version of the protocol.
-FEATURES = ["lease", "logs", "terminal"]
+FEATURES = ["exec", "input", "lease", "logs", "terminal"]
 
 #: What refuses the end of stdin alone: it may be wanted again later.
 _EOF_REFUSALS = ("leased", "eof_denied", "stdin_full")
 
-Event = say.Output | say.Gap | say.Resized | say.Writer | say.Notice | say.Eof | say.Exit
+Event = (
+    say.Output
+    | say.Gap
+    | say.Resized
+    | say.Input
+    | say.Writer
+    | say.Notice
+    | say.Eof
+    | say.Exit
+)
 Answer = say.Done | say.Report | say.Error | say.Pong
 
 
@@ -51,6 +60,9 @@ class Conversation:
     window: int = WINDOW
     size: Size = NO_SIZE  #: our own terminal, 0x0 without one
     stream_id: str = ""  #: the stream that ``since`` belongs to; empty: whichever is there
+    exec: str = ""  #: which exec is meant; empty: the container's own program
+    spec: say.Record = attrs.field(factory=dict)  #: not empty: have that exec made
+    input: bool = False  #: tell what is written to stdin, too
 
     welcome: say.Welcome | None = None
     goodbye: say.Goodbye | None = None
@@ -101,6 +113,9 @@ class Conversation:
                 name=self.name,
                 key=self._key,
                 stream_id=self._meant_stream,
+                exec=self.execution,
+                spec={} if self.welcome else self.spec,
+                input=self.input,
             )
         )
 
@@ -133,6 +148,11 @@ class Conversation:
         found = (record or {}).get("stream_id")
         if self._meant_stream and found not in (None, self._meant_stream):
             raise Ended("other_stream", "this container is not the one the offset belongs to")
+
+    @property
+    def execution(self) -> str:
+        """The exec's name, which the server may have chosen; empty for the container's own."""
+        return self.welcome.exec if self.welcome else self.exec
 
     @property
     def _meant_stream(self) -> str:
@@ -199,9 +219,7 @@ class Conversation:
         An older one would skip it, and never answer.
         """
         if self.welcome is not None and feature not in self.welcome.features:
-            raise Refused(
-                "unsupported", f"this shim is too old for that: no feature {feature!r}"
-            )
+            raise _too_old(feature)
         return self.request(kind)
 
     def request(
@@ -268,7 +286,7 @@ class Conversation:
                 if not self.exited:
                     self.exited = True
                     self._events.append(message)
-            case say.Resized() | say.Notice():
+            case say.Resized() | say.Notice() | say.Input():
                 self._events.append(message)
             case say.Writer():
                 self._heed_writer(message)
@@ -294,6 +312,9 @@ class Conversation:
                 raise AssertionError(f"the session let {type(message).__name__} through")
 
     def _begin(self, welcome: say.Welcome) -> None:
+        for feature, wanted in (("exec", self.exec or self.spec), ("input", self.input)):
+            if wanted and feature not in welcome.features:
+                raise _too_old(feature)
         if self.welcome is None:
             self.offset = self.position = welcome.offset
         self.welcome = welcome
@@ -357,3 +378,7 @@ class Conversation:
         ):
             self._say(say.StdinEof(offset=self._eof_at))
             self._eof_sent = True
+
+
+def _too_old(feature: str) -> Refused:
+    return Refused("unsupported", f"this shim is too old for that: no feature {feature!r}")

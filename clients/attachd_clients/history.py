@@ -37,6 +37,24 @@ def recall(place: Place, since: str) -> Iterator[Event]:
     yield say.Exit(record=record)
 
 
+def recall_exec(place: Place, name: str, since: str) -> Iterator[Event]:
+    """Yield what is left of an exec: that its output is gone, and its exit record.
+
+    Raises UsageError when it has not ended.
+    """
+    record = place.exec_record(name)
+    if record is None:
+        raise UsageError(f"the shim of {place.id} is gone, and exec {name} has no exit record")
+    origin, end = parse_origin(since), _known_end(record)
+    start = origin.number if origin.kind == "offset" else 0
+    if origin.kind not in ("none", "live"):
+        if end is not None and start < end:
+            yield say.Gap(start=start, end=end)
+        yield say.Eof(stream="stdout")
+        yield say.Eof(stream="stderr")
+    yield say.Exit(record=record)
+
+
 def read_log(place: Place, origin: Origin) -> Iterator[say.Output | say.Gap]:
     """Yield all output that the log files have from ``origin`` on, and what they should have.
 
@@ -44,7 +62,7 @@ def read_log(place: Place, origin: Origin) -> Iterator[say.Output | say.Gap]:
     there never was. A raw log does not say which stream a byte is of: all is told as stdout.
     """
     form, number = _best_log(place)
-    end = _known_end(place)
+    end = _known_end(place.exit_record())
 
     def list_segments() -> list[Segment]:
         return _settle(segments_of(place.path, number)[1], end)
@@ -68,9 +86,9 @@ def _best_log(place: Place) -> tuple[str, int]:
     return forms[number], number
 
 
-def _known_end(place: Place) -> int | None:
+def _known_end(record: say.Record | None) -> int | None:
     """Return the offset after the last byte; None when nobody has written it down."""
-    end = (place.exit_record() or {}).get("offset")
+    end = (record or {}).get("offset")
     return end if isinstance(end, int) else None
 
 

@@ -30,9 +30,7 @@ class Place:
     def find(cls, container: str, root: str | None = None) -> "Place":
         """Return the place of a container that exists; raises NoSuchContainer."""
         place = cls(os.path.abspath(root or state_root()), container)
-        plain = (
-            "/" not in container and "\0" not in container and container not in ("", "..", ".")
-        )
+        plain = _is_plain(container)
         if plain:
             _check_rights(place.path)
         if not plain or not os.path.isdir(place.path):
@@ -72,6 +70,42 @@ class Place:
     def exit_record(self) -> dict[str, object] | None:
         """Return exit.json, or None while the container has not ended."""
         return self._json("exit.json")
+
+    def has_terminal(self, execution: str = "") -> bool:
+        """Return whether the container's program, or an exec of this name, has a terminal.
+
+        Raises NoSuchContainer.
+        """
+        if execution:
+            return self.execution(execution).get("terminal") is True
+        config = self.state().get("config")
+        return isinstance(config, dict) and config.get("terminal") is True
+
+    def executions(self) -> list[dict[str, object]]:
+        """Return what files tell of execs, the oldest first; ``exit`` is null while one runs."""
+        try:
+            names = os.listdir(os.path.join(self.path, "exec"))
+        except OSError:
+            return []
+        found = [told for name in names if (told := self._execution(name)) is not None]
+        return sorted(found, key=lambda told: str(told.get("made_at")).zfill(20))
+
+    def execution(self, name: str) -> dict[str, object]:
+        """Return what files tell of one exec. Raises NoSuchContainer."""
+        told = self._execution(name)
+        if told is None:
+            raise NoSuchContainer(
+                f"no exec {name!r:.80} in {self.id}: see 'attachctl inspect'"
+            )
+        return told
+
+    def exec_record(self, name: str) -> dict[str, object] | None:
+        """Return the exit record of an exec, or None."""
+        return self._json(f"exec/{name}/exit.json") if _is_plain(name) else None
+
+    def _execution(self, name: str) -> dict[str, object] | None:
+        told = self._json(f"exec/{name}/exec.json") if _is_plain(name) else None
+        return None if told is None else told | {"exit": self.exec_record(name)}
 
     def last_size(self) -> Size:
         """Return the size that the container's terminal had last, as far as files tell."""
@@ -125,6 +159,11 @@ class Place:
         except (OSError, ValueError):
             return None
         return value if isinstance(value, dict) else None
+
+
+def _is_plain(name: str) -> bool:
+    """True for a name of something in a directory, and not of a way out of it."""
+    return "/" not in name and "\0" not in name and name not in ("", "..", ".")
 
 
 def _check_rights(path: str) -> None:
