@@ -9,7 +9,9 @@ import pytest
 
 import attachd.wire.messages as say
 from attachd.state import eofpolicy
+from attachd.state.execspec import ExecSpec
 from attachd.state.exitrecord import Ending, exit_record
+from attachd.state.faults import SHELL_CODES
 from attachd.wire.frames import MAX_DATA, MAX_FRAME, FrameDecoder, encode_frame
 from attachd.wire.session import CONVERSATION, VERSION, Role, State
 
@@ -79,7 +81,8 @@ def test_the_codes_are_those_that_the_code_can_send() -> None:
     """Each code in the table is in the source, and the server's own ones are in the table."""
     told = {row[0].strip("`") for row in table("## 10. Errors")}
     found = set()
-    for path in [*ROOT.glob("attachd/live/*.py"), *ROOT.glob("attachd/wire/*.py")]:
+    sources = [*ROOT.glob("attachd/live/*.py"), *ROOT.glob("attachd/wire/*.py")]
+    for path in [*sources, ROOT / "attachd/state/execspec.py", ROOT / "attachd/state/accounts.py"]:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
                 continue
@@ -94,7 +97,7 @@ def test_the_codes_are_those_that_the_code_can_send() -> None:
                 ):
                     found.add(word.value.value)
     by_class = {"denied", "protocol", "too_large", "bad_phase", "runtime"}
-    assert told == found | by_class
+    assert told == found | by_class | SHELL_CODES.keys()
 
 
 @pytest.mark.parametrize("number", [MAX_FRAME, MAX_DATA])
@@ -124,3 +127,9 @@ def test_each_hexdump_is_the_message_beside_it(text, dump) -> None:
 def test_there_are_hexdumps_of_both_sides() -> None:
     """The example is a whole conversation."""
     assert len(DUMPS) == 14
+
+
+def test_the_keys_of_a_spec_are_those_that_the_server_takes() -> None:
+    """In the same order."""
+    told = [row[0].strip("`") for row in table("## 13. Execs")]
+    assert told == list(ExecSpec._fields)

@@ -257,3 +257,12 @@ def _open_log(path: str, made: list[str]) -> int:
         os.close(fd)
         raise UsageError(f"the log {path} is being written by another shim") from None
     return fd
+
+
+def lift_descriptor_limit() -> None:
+    """Take as many descriptors as we may have: an exec needs some eight (setrlimit(2)).
+
+    Called when the container is there: its programs keep the limit that it was made with.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

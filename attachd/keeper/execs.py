@@ -7,6 +7,7 @@ then, is the keeper's child. Both are noted in the exec's own header before they
 """
 
 import os
+import signal
 import time
 
 from attachd.errors import AttachdError
@@ -85,7 +86,9 @@ class Execs:
             if dead.si_pid == header.runtime_pid and not (header.started or header.failed):
                 self._note_runtime(made, dead)
                 return True
-            if dead.si_pid == (header.pid or self._read_pid(made)) and not header.exit_code:
+            pid = header.pid or self._read_pid(made)
+            if dead.si_pid == pid and not header.exit_code:
+                header.pid = pid  # it may have ended before its runtime
                 _note_exit(header, dead)
                 return True
         return False
@@ -114,21 +117,24 @@ class Execs:
         header = made.header
         failed = _status(dead)
         if not failed:
-            try:
-                header.pid = header.pid or self._read_pid(made)
-                if made.listener >= 0:
-                    self._take_terminal(made)
-            except AttachdError:
-                header.pid = 0
-            failed = 0 if header.pid else 1
+            header.pid = header.pid or self._read_pid(made)
+            failed = 0 if header.pid and self._take_terminal(made) else 1
         self._close_listener(made)
         if failed:
             header.failed = failed
         else:
             header.started = time.time_ns()
 
-    def _take_terminal(self, made: _Exec) -> None:
-        self._held[parcel(made.name, "terminal")] = console.receive(made.listener)
+    def _take_terminal(self, made: _Exec) -> bool:
+        """Take what the runtime has sent, if one is wanted; without it the program is of no use."""
+        if made.listener < 0:
+            return True
+        try:
+            self._held[parcel(made.name, "terminal")] = console.receive(made.listener)
+        except AttachdError:
+            os.kill(made.header.pid, signal.SIGKILL)  # not reaped before we return
+            return False
+        return True
 
     def _read_pid(self, made: _Exec) -> int:
         """Return what the runtime has written; 0 when it has not, or is not ours to read."""

@@ -80,6 +80,7 @@ def keep(shim: Shim, report_fd: int) -> None:
         return
     report.send(report_fd, report.of_pid(header.pid))
     _lower_oom_score(config.oom_score_adj)
+    descriptors.lift_descriptor_limit()
     # Only now: its imports would compete with the runtime for the processor, and whoever waits
     # for the report would pay. The pipe and the socket's backlog hold what comes meanwhile.
     server = Server(shim.table, shim.post, environment)

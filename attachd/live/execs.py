@@ -96,7 +96,7 @@ class Execs:
         made = self._execs.get(name)
         if made is None:
             raise Refused(
-                "no_exec", f"no exec {name!r:.80} in this container: see 'attachctl ls'"
+                "no_exec", f"no exec {name!r:.80} in this container: see 'attachctl inspect'"
             )
         return made
 

@@ -228,7 +228,7 @@ class Start:
 
 @attrs.frozen(kw_only=True)
 class Signal:
-    """client: send signal ``number`` to the container's init; answered by done or error."""
+    """client: send signal ``number`` to the program; answered by done or error."""
 
     id: int
     number: int

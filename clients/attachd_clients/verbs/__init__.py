@@ -20,9 +20,9 @@ Add = Callable[[str, Act, str], Parser]
 
 
 def control(
-    place: Place, role: str = "full"
+    place: Place, role: str = "full", execution: str = ""
 ) -> contextlib.AbstractContextManager[BlockingClient]:
-    """Return a client that asks for things and sees no output."""
+    """Return a client that asks for things and sees no output; of an exec, if one is named."""
     return attach_blocking(
-        place.id, root=place.root, since="none", role=role, name="attachctl"
+        place.id, root=place.root, since="none", role=role, name="attachctl", exec=execution
     )

@@ -15,9 +15,8 @@ from attachd_clients.verbs import ANSWER_SECONDS, Add, control
 
 def add(verb: Add) -> None:
     """Add these verbs."""
-    verb("wait", _wait, "wait for containers to end; print each one's code").add_argument(
-        "ids", nargs="+", metavar="id"
-    )
+    wait = verb("wait", _wait, "wait for containers to end; print each one's code")
+    wait.add_argument("ids", nargs="+", metavar="id")
     kill = verb("kill", _kill, "send a signal to containers")
     kill.add_argument("-s", "--signal", default="KILL", help="name or number (%(default)s)")
     kill.add_argument("ids", nargs="+", metavar="id")
@@ -25,6 +24,9 @@ def add(verb: Add) -> None:
     resize = verb("resize", _resize, "set the size of a container's terminal")
     resize.add_argument("id")
     resize.add_argument("size", metavar="COLSxROWS")
+    for made in (wait, kill, resize):
+        made.add_argument("--exec", metavar="NAME", default="",
+            help="not the container, but what 'attachctl exec' runs there under this name")  # fmt: skip
     for name, act, about in (
         ("rotate", _rotate, "begin a new file of each log"),
         ("reopen", _reopen, "have logs go on in the files that have their names now"),
@@ -38,7 +40,7 @@ def add(verb: Add) -> None:
 def _wait(wish: argparse.Namespace) -> int:
     for container in wish.ids:
         place = Place.find(container, wish.root)
-        with control(place, "viewer") as client:
+        with control(place, "viewer", wish.exec) as client:
             records = [event.record for event in client if isinstance(event, say.Exit)]
         if not records:
             raise UsageError(f"{container} has ended without a record")
@@ -49,7 +51,7 @@ def _wait(wish: argparse.Namespace) -> int:
 def _kill(wish: argparse.Namespace) -> int:
     number = _signal_number(wish.signal)
     for container in wish.ids:
-        with control(Place.find(container, wish.root)) as client:
+        with control(Place.find(container, wish.root), execution=wish.exec) as client:
             client.signal(number, ANSWER_SECONDS)
     return 0
 
@@ -76,7 +78,7 @@ def _start(wish: argparse.Namespace) -> int:
 
 def _resize(wish: argparse.Namespace) -> int:
     size = parse_size(wish.size)
-    with control(Place.find(wish.id, wish.root)) as client:
+    with control(Place.find(wish.id, wish.root), execution=wish.exec) as client:
         try:
             client.resize(size, ANSWER_SECONDS)
         except Refused as error:

@@ -29,7 +29,11 @@ def _ls(wish: argparse.Namespace) -> int:
 
 def _inspect(wish: argparse.Namespace) -> int:
     place = Place.find(wish.id, wish.root)
-    found: dict[str, object] = {"state": place.state(), "exit": place.exit_record()}
+    found: dict[str, object] = {
+        "state": place.state(),
+        "exit": place.exit_record(),
+        "execs": place.executions(),
+    }
     with contextlib.suppress(AttachdError, TimeoutError):
         with control(place) as client:
             found["shim"] = client.status(ANSWER_SECONDS)
