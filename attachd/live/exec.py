@@ -29,8 +29,8 @@ from attachd.state.lifecycle import Phase, phase_of
 #: What the keeper holds for the server; ``terminal`` comes when the runtime has made it.
 PARTS = ("header", "ring", "intake", "stdin", "stdout", "stderr", "inner", "terminal")
 
-#: When the keeper's answer does not come (it had no room for it), it is asked again.
-ASK_SECONDS = 1.0
+#: A runtime that was killed is reaped at once.
+REAP_SECONDS = 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -212,18 +212,14 @@ class Exec:
         with contextlib.suppress(OSError):
             if self._header.runtime_pid:
                 os.kill(self._header.runtime_pid, signal.SIGKILL)
-        with trio.move_on_after(ASK_SECONDS):
+        with trio.move_on_after(REAP_SECONDS):
             await self._wait_begun()
 
     async def _take_terminal(self) -> None:
         if not self.birth.manners.terminal or "terminal" in self._held:
             return
-        news, name = self._home.news, parcel(self.name, "terminal")
-        while name not in news.come:
-            self._home.post.send("want", name)
-            with trio.move_on_after(ASK_SECONDS):
-                await news.wait()
-        self._held["terminal"] = news.come.pop(name)
+        name = parcel(self.name, "terminal")
+        self._held["terminal"] = await self._home.news.fetch(name)
 
     def _last_words(self) -> str:
         """Return what the runtime said where the program's stderr would have been."""
@@ -236,7 +232,7 @@ class Exec:
         held, header = self._held, self._header
         ends = Ends(**{name: fd for name, fd in held.items() if name != "header"})
         feed = Feed(held["ring"], header)
-        return Program(
+        program = Program(
             self,
             self.birth.manners,
             ends,
@@ -246,6 +242,8 @@ class Exec:
             close_stdin=self._close_stdin,
             when_attached=self.let_flow,
         )
+        program.stdin.owner = self.birth.creator
+        return program
 
     def _close_stdin(self) -> None:
         self._home.post.drop(parcel(self.name, "stdin"))

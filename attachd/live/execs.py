@@ -36,6 +36,9 @@ STARTS_AT_ONCE = 8
 #: Of execs that have ended unseen so many keep their output, and of all so many their record.
 KEPT, RECORDS = 16, 64
 
+#: So many characters of a command line are told in a report.
+SHOWN = 120
+
 
 class Execs:
     """The execs of one container. ``run`` it, then ``open`` what clients ask for."""
@@ -124,6 +127,8 @@ class Execs:
         """Return the name for a new one; one that has ended makes room. Raises Refused."""
         if not wanted:
             self._last += 1
+            while str(self._last) in self._execs:  # somebody has asked for a number by name
+                self._last += 1
             return str(self._last)
         if not ID.fullmatch(wanted) or wanted[0] in "-." or len(wanted) > MAX_NAME:
             raise Refused("bad_request", f"{wanted!r:.80} cannot be an exec's name")
@@ -211,8 +216,20 @@ def _summary(made: Exec) -> dict[str, object]:
     return {
         "name": made.name,
         "phase": made.phase.value,
-        "argv": [say.plain(word) for word in birth.argv],
+        "argv": _shown(birth.argv),
         "user": say.plain(birth.user),
         "made_at": rfc3339(birth.made_at),
         **({} if program is None else program.report()),
     }
+
+
+def _shown(argv: list[str]) -> list[str]:
+    """Return the first words: a report of all execs must fit into one message."""
+    shown: list[str] = []
+    room = SHOWN
+    for word in argv:
+        shown.append(say.plain(word if len(word) <= room else word[:room] + "…"))
+        room -= len(word)
+        if room <= 0:
+            break
+    return shown

@@ -7,6 +7,9 @@ import trio
 
 from attachd.keeper import parcels
 
+#: When the keeper's answer does not come (it had no room for it), it is asked again.
+ASK_SECONDS = 1.0
+
 
 class News:
     """Wakes whoever waits for something in a header."""
@@ -15,7 +18,7 @@ class News:
         self._bell = bell
         self._post = post
         self._lot = trio.lowlevel.ParkingLot()
-        self.come: dict[str, int] = {}  #: what the keeper has sent and nobody has taken
+        self._wanted: dict[str, int] = {}  #: what somebody waits for; -1 until it has come
 
     async def run(self) -> None:
         """Listen. Ends when cancelled."""
@@ -30,14 +33,26 @@ class News:
         """Return after the next news, which may be about something else."""
         await self._lot.park()
 
+    async def fetch(self, name: str) -> int:
+        """Return a copy of what the keeper holds under a name, as soon as it has come."""
+        self._wanted[name] = -1
+        try:
+            while self._wanted[name] < 0:
+                parcels.Post(self._post).send("want", name)
+                with trio.move_on_after(ASK_SECONDS):
+                    while self._wanted[name] < 0:
+                        await self.wait()
+            return self._wanted[name]
+        finally:
+            del self._wanted[name]
+
     def tell(self) -> None:
         """Wake everybody: something was changed by ourselves."""
         self._lot.unpark_all()
 
     def _take_parcels(self) -> None:
         for parcel in parcels.receive(self._post) if self._post >= 0 else ():
-            if parcel.fd >= 0:
-                before = self.come.pop(parcel.name, -1)
-                if before >= 0:
-                    os.close(before)
-                self.come[parcel.name] = parcel.fd
+            if self._wanted.get(parcel.name) == -1:
+                self._wanted[parcel.name] = parcel.fd
+            elif parcel.fd >= 0:
+                os.close(parcel.fd)  # it was asked for twice, or by a server before us

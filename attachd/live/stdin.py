@@ -72,6 +72,7 @@ class Stdin:
         self._fd = fd
         self._intake_fd = intake
         self._close_elsewhere = close_elsewhere
+        self.owner = b""  #: with the policy ``once`` its leaving counts even if it sent nothing
         self.watchers: set[Callable[[bytes], None]] = set()  #: told what was delivered
         self._append_fd = os.open(f"/proc/self/fd/{intake}", os.O_WRONLY | os.O_APPEND)
         self._size = os.fstat(intake).st_size
@@ -134,15 +135,16 @@ class Stdin:
 
     def leave(self, key: bytes) -> None:
         """A client has gone: with the policy ``once`` a writer's leaving is the end of stdin."""
-        if self.policy == ONCE and key not in self._listeners and self.accepted(key):
+        counts = key == self.owner or self.accepted(key) > 0
+        if self.policy == ONCE and key not in self._listeners and counts:
             self.offer_eof(key)
 
     async def miss_writers(self) -> None:
-        """After a restart: those who have written before and do not come back have left.
+        """At our start: those who have written before and do not come back have left.
 
-        Returns after RETURN_SECONDS.
+        So has an owner who never came. Returns after RETURN_SECONDS.
         """
-        before = self._intake.keys()
+        before = {*self._intake.keys(), self.owner} - {b""}
         await trio.sleep(RETURN_SECONDS)
         for key in before:
             self.leave(key)
