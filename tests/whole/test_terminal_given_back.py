@@ -150,7 +150,7 @@ def test_sigstop_and_sigcont_leave_it_raw(shop, panes) -> None:
     pane = panes.open()
     box = shop.name()
     pane.enter(f"attachd run -it {box} -- cat")
-    attach = pane.process("attachd_clients.attach")
+    attach = pane.process("attachd_clients.attach_cmd")
     wait_for(lambda: "-isig" in flags(pane))
     os.kill(attach, signal.SIGSTOP)
     pane.wait(lambda rows: any("Stopped" in row for row in rows))

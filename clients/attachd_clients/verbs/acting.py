@@ -26,7 +26,7 @@ def add(verb: Add) -> None:
     resize.add_argument("size", metavar="COLSxROWS")
     for made in (wait, kill, resize):
         made.add_argument("--exec", metavar="NAME", default="",
-            help="not the container, but what 'attachctl exec' runs there under this name")  # fmt: skip
+            help="not the container, but what 'attachctl exec' runs there")  # fmt: skip
     for name, act, about in (
         ("rotate", _rotate, "begin a new file of each log"),
         ("reopen", _reopen, "have logs go on in the files that have their names now"),

@@ -7,7 +7,6 @@ import json
 from attachd.errors import AttachdError
 from attachd_clients import listing
 from attachd_clients.places import Place
-from attachd_clients.reports import places, reports
 from attachd_clients.verbs import ANSWER_SECONDS, Add, control
 
 
@@ -46,6 +45,8 @@ def _stats(wish: argparse.Namespace) -> int:
         with control(Place.find(wish.ids[0], wish.root)) as client:
             print(json.dumps(client.status(ANSWER_SECONDS), indent=2))
         return 0
+    from attachd_clients.reports import places, reports  # all at once: that needs Trio
+
     found = reports(places(wish.ids, wish.root), ANSWER_SECONDS, "attachctl")
     print(json.dumps(found, indent=2))
     return 0
