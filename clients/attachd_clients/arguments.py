@@ -57,6 +57,8 @@ def end(prog: str, run: Callable[[], int]) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         code = 141  # whoever read our output has left: as a shell tells SIGPIPE
+    except KeyboardInterrupt:
+        code = 130  # ctrl-C while nobody had the signal: as a shell tells it
     except (AttachdError, TimeoutError) as error:
         print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
         code = FAILED

@@ -146,7 +146,9 @@ async def _attach_plain(wish: Wish) -> int:
     modes = Modes() if wish.terminal and os.isatty(1) else None
     async with _client(wish, wish.since or "tail:10", NO_SIZE) as client:
         await _lease(wish, client)
-        copying = plain.Plain(client, stdin=stdin, proxy=wish.sig_proxy, modes=modes)
+        copying = plain.Plain(
+            client, stdin=stdin, proxy=wish.sig_proxy, modes=modes, ours=bool(wish.spec)
+        )
         try:
             outcome = await copying.run()
         finally:

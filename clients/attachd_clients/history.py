@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from attachd.errors import UsageError
 from attachd.history.reading import Chunk, History, Missed
 from attachd.history.segments import Segment, segments_of
+from attachd.state import asciicast
 from attachd.state.ring import STREAM_NAMES
 from attachd.wire import messages as say
 from attachd.wire.origin import Origin, parse_origin
@@ -82,8 +83,10 @@ def _best_log(place: Place) -> tuple[str, int]:
     if not isinstance(logs, list) or not logs:
         raise UsageError(f"{place.id} keeps no log (--log none)")
     forms = [str(log["format"]) for log in logs]
-    number = next((n for n, form in enumerate(forms) if form != "raw"), 0)
-    return forms[number], number
+    kept = [(form, n) for n, form in enumerate(forms) if form != asciicast.FORMAT]
+    if not kept:
+        raise UsageError(f"{place.id} keeps no log but recordings, which are no history")
+    return min(kept, key=lambda log: log[0] == "raw")
 
 
 def _known_end(record: say.Record | None) -> int | None:

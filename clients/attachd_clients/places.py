@@ -105,16 +105,23 @@ class Place:
 
     def _execution(self, name: str) -> dict[str, object] | None:
         told = self._json(f"exec/{name}/exec.json") if _is_plain(name) else None
-        return None if told is None else told | {"exit": self.exec_record(name)}
+        if told is None:
+            return None
+        told.pop("creator", None)  # a key by which somebody may go on as its writer
+        return told | {"exit": self.exec_record(name)}
 
-    def last_size(self) -> Size:
-        """Return the size that the container's terminal had last, as far as files tell."""
-        sizes = (self._json("terminal.json") or {}).get("sizes")
-        config = self.state().get("config")
+    def last_size(self, execution: str = "") -> Size:
+        """Return the size that a terminal had last, as far as files tell.
+
+        It is the container's, or that of an exec.
+        """
+        inside = f"exec/{execution}/" if execution else ""
+        sizes = (self._json(f"{inside}terminal.json") or {}).get("sizes")
         if isinstance(sizes, list) and sizes:
             return Size(*sizes[-1][-2:])
-        first = config.get("size") if isinstance(config, dict) else None
-        return Size(*first) if first else DEFAULT_SIZE
+        made = self.execution(execution) if execution else self.state().get("config")
+        first = made.get("size") if isinstance(made, dict) else None
+        return Size(*first) if isinstance(first, list) else DEFAULT_SIZE
 
     def connect(self, *, blocking: bool = True) -> socket.socket:
         """Return a socket connected to the shim; raises OSError when there is none.

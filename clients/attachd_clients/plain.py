@@ -40,11 +40,18 @@ class Plain:
     """One attached client in front of our own standard descriptors."""
 
     def __init__(
-        self, client: Client, *, stdin: bool, proxy: bool, modes: Modes | None = None
+        self,
+        client: Client,
+        *,
+        stdin: bool,
+        proxy: bool,
+        modes: Modes | None = None,
+        ours: bool = False,
     ) -> None:
         self._client = client
         self._modes = modes  #: what a program sets on the terminal that our stdout is
-        self._stdin = stdin and _is_input(0)
+        #: The program has its stdin for our sake: then its end counts in any case.
+        self._stdin = stdin and (ours or _is_input(0))
         self._proxy = proxy
         self._shown = client.offset  #: everything before it was written in full
         self._record: say.Record | None = None

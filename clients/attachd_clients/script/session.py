@@ -1,0 +1,168 @@
+"""The Trio session: a person's place in front of a container, held by a program."""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from typing import Unpack
+
+from attachd.errors import AttachdError, Refused
+from attachd.state.sizes import Size
+from attachd_clients import aio
+from attachd_clients.lines import STREAMS
+from attachd_clients.places import Place
+from attachd_clients.script import keys, options
+from attachd_clients.script.buffer import LIMIT
+from attachd_clients.script.driving import Driver
+from attachd_clients.script.match import Match
+from attachd_clients.script.options import TIMEOUT_SECONDS, USUAL, AttachOptions, Timeout
+from attachd_clients.script.patterns import Pattern, Patterns, compile_all
+from attachd_clients.script.screen import Snapshot
+
+
+@contextlib.asynccontextmanager
+async def attach(
+    container: str,
+    *,
+    root: str | None = None,
+    since: str = "live",
+    timeout: float | None = TIMEOUT_SECONDS,
+    limit: int = LIMIT,
+    streams: Iterable[str] = STREAMS,
+    **attach_options: Unpack[AttachOptions],
+) -> AsyncIterator["Session"]:
+    """Give a session with a container that is there; detach when the block is left.
+
+    ``timeout`` is for whatever is not told another one, None waits for ever; ``limit`` is how
+    many bytes of output are kept while nothing matches; ``streams`` are those that are looked
+    at. The others, ``since`` among them, are those of `attachd_clients.attach`, and so are the
+    errors; UsageError for a stream that there is not.
+    """
+    place = Place.find(container, root)
+    wire = options.since_on_the_wire(since, place, attach_options)
+    async with aio.attach(container, root=root, since=wire, **attach_options) as client:
+        yield Session(client, since=since, timeout=timeout, limit=limit, streams=streams)
+
+
+class Session(Driver):
+    """A conversation with a container. Made by ``attach``, or over a client that is attached.
+
+    One task uses it at a time. Whatever is awaited raises ExpectEnded when the container, or
+    its output, has ended before; nothing hangs beyond its timeout. On cancel: output is not
+    lost, and is seen by the next expectation; stdin that was not acknowledged may still arrive.
+    """
+
+    # Output
+
+    async def expect(self, patterns: Patterns, timeout: Timeout = USUAL) -> Match:
+        r"""Wait for the first of the patterns in the output; return the `Match`.
+
+        Patterns are text, bytes, compiled ones (`re`, `regex`), EOF and EXIT, or several of
+        them. Text and bytes are regular expressions as in `re`, but for ``$``: it matches before
+        a line's end or at the end of all output, and is a dollar sign where it could never
+        match, as in ``"$ "``. The earliest match wins; at one place the first pattern. What is
+        there is matched: ``\d+`` may get the first digits of a number that is still coming.
+
+        Raises ExpectTimeout, ExpectEnded; UsageError for what is no pattern.
+        """
+        __tracebackhide__ = True
+        wanted, seconds = compile_all(patterns), self._seconds(timeout)
+        return await self._watched(self._plans.expect(wanted, seconds), seconds)
+
+    async def expect_exact(self, texts: Patterns, timeout: Timeout = USUAL) -> Match:
+        """Wait for the first of several texts, or bytes, as they are; otherwise as ``expect``."""
+        __tracebackhide__ = True
+        wanted, seconds = compile_all(texts, exact=True), self._seconds(timeout)
+        return await self._watched(self._plans.expect(wanted, seconds), seconds)
+
+    async def expect_screen(self, pattern: Pattern, timeout: Timeout = USUAL) -> Snapshot:
+        """Wait until the screen shows a text or pattern; return it as it was then.
+
+        Rows are joined by newlines. The output is still there for ``expect``. Raises as
+        ``expect``; UsageError where there is no terminal.
+        """
+        __tracebackhide__ = True
+        engine, told = options.screen_pattern(pattern)
+        seconds = self._seconds(timeout)
+        return await self._watched(self._plans.expect_screen(engine, told, seconds), seconds)
+
+    async def snapshot(self) -> Snapshot:
+        """Return the screen with all that the container has said up to now.
+
+        Raises UsageError where there is no terminal.
+        """
+        watcher = self._screen()
+        newest = float("inf")
+        with contextlib.suppress(AttachdError):
+            newest = await self.client.ping()
+        plan = self._plans.catch_up(lambda: self.client.offset >= newest)
+        await self._carry_out(plan, self.timeout)
+        return watcher.snapshot()
+
+    # stdin
+
+    async def send(self, data: str | bytes, timeout: Timeout = USUAL) -> None:
+        """Send stdin; return when it was written to the container.
+
+        Raises ExpectTimeout when the container does not read, ExpectEnded, SendRefused.
+        """
+        __tracebackhide__ = True
+        sent = self._sent(data)
+        end = await self.client.post(sent)  # no deadline here: it might cut a frame
+        await self._asked(lambda: self._written(end), f"stdin of {len(sent)} bytes", timeout)
+
+    async def _written(self, end: int) -> None:
+        await self.client.send(b"")
+        if self.client.written < end:
+            raise Refused("leased", "somebody else was the only one who may write")
+
+    async def send_line(self, line: str | bytes = "", timeout: Timeout = USUAL) -> None:
+        """Send a line with its newline, as ``send``."""
+        __tracebackhide__ = True
+        await self.send(line + (b"\n" if isinstance(line, bytes) else "\n"), timeout)  # type: ignore[operator]
+
+    async def send_control(self, key: str, timeout: Timeout = USUAL) -> None:
+        """Send what ctrl with a key types: ``c`` interrupts. Raises UsageError for a wrong key."""
+        __tracebackhide__ = True
+        await self.send(keys.control(key), timeout)
+
+    async def send_eof(self, timeout: Timeout = USUAL) -> None:
+        """End the container's stdin; at a terminal press ctrl-D, and go on as you like.
+
+        Raises as ``send``.
+        """
+        __tracebackhide__ = True
+        if self.terminal:
+            return await self.send(keys.CTRL_D, timeout)
+        self._note("sent", "(end)")
+        await self._asked(self.client.send_eof, "the end of stdin", timeout)
+
+    # Requests
+
+    async def resize(self, columns: int, rows: int, timeout: Timeout = USUAL) -> None:
+        """Give the container's terminal a size. Raises SendRefused where it has none."""
+        __tracebackhide__ = True
+        size = Size(columns, rows)
+        await self._asked(lambda: self.client.resize(size), f"the size {size}", timeout)
+
+    async def signal(self, number: str | int, timeout: Timeout = USUAL) -> None:
+        """Send a signal, by name or number, to the container's init. Raises UsageError."""
+        __tracebackhide__ = True
+        its = keys.signal_number(number)
+        self._note("signal", str(number))
+        await self._asked(lambda: self.client.signal(its), f"signal {number}", timeout)
+
+    # The end
+
+    async def wait(self, timeout: Timeout = USUAL) -> int:
+        """Wait for the container's end; return its code, 128+n for a signal."""
+        __tracebackhide__ = True
+        return await self.exit(timeout=timeout)
+
+    async def exit(self, *, send_eof: bool = False, timeout: Timeout = USUAL) -> int:
+        """End stdin if that is wanted, and wait for the container's end; return its code.
+
+        At a terminal ctrl-D is pressed again each second that nothing happens. Raises
+        ExpectTimeout, SendRefused, and ExpectEnded when the container is gone without a record.
+        """
+        __tracebackhide__ = True
+        seconds = self._seconds(timeout)
+        return await self._watched(self._plans.exit(seconds, send_eof=send_eof), seconds)
