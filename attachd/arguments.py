@@ -58,7 +58,7 @@ def _create_options(verb: argparse.ArgumentParser) -> None:
     add("--runtime-arg", metavar="ARG", action="append", default=[],
         help="one more global argument for it; repeatable")  # fmt: skip
     add("--log", metavar="[FORMAT:]PATH", action="append", default=[],
-        help="where output is logged; formats: cri (default), json-file, raw, none;"
+        help="where output is logged; formats: cri (default), json-file, raw, asciicast, none;"
         " repeatable")  # fmt: skip
     _log_options(verb)
     add("--pid-file", metavar="FILE", default="", help="write the container's pid there")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 
-LOG_FORMATS = ("cri", "json-file", "raw", "none")
+LOG_FORMATS = ("cri", "json-file", "raw", "asciicast", "none")
 COMPRESSIONS = ("gzip", "zstd")
 
 _PAGE = 4096
@@ -89,7 +89,7 @@ def _create(config: Config, wish: "argparse.Namespace") -> int:
         words = ["--root", config.root, "--from", "start", "--fd", str(newborn.connection)]
         words += [] if config.stdin else ["--no-stdin"]
         words += [f"--detach-keys={wish.detach_keys}"] if wish.detach_keys is not None else []
-        _hand_over("attach", [*words, config.id])
+        _hand_over("attach_cmd", [*words, config.id])
     if config.start and sys.stdout is not None and sys.stdout.isatty():
         print(f"{config.id} is running; see its output with: attach {config.id}")
     return 0
@@ -259,7 +259,19 @@ def _logs(wish: "argparse.Namespace") -> tuple[LogSpec, ...]:
             if not path:
                 raise UsageError(f"--log {word} needs a path: --log {form}:PATH")
             specs.append(LogSpec(form, _absolute(path)))
+            if form == "asciicast":
+                _check_fresh(specs[-1].path)
     return tuple(specs)
+
+
+def _check_fresh(path: str) -> None:
+    """Raise UsageError when the file has something in it: a header in its middle is an error."""
+    try:
+        size = os.path.getsize(path)
+    except OSError:
+        return  # who opens it will tell
+    if size:
+        raise UsageError(f"{path} is there already, and a recording cannot be continued")
 
 
 def _log_care(wish: "argparse.Namespace") -> LogCare:

@@ -6,6 +6,7 @@ again from the ring. Output that cannot be written is given up and told in the l
 can be (``drop``), or waited for (``block``).
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -17,10 +18,12 @@ import trio
 from attachd.history.segments import Segment
 from attachd.live.feed import Bell, Feed
 from attachd.live.shelf import Shelf
+from attachd.state import asciicast
 from attachd.state.header import LogWords, Pair
-from attachd.state.loglines import FORMATS
+from attachd.state.loglines import FORMATS, Format
 from attachd.state.retention import Limits, fitting
 from attachd.state.ring import Chunk, Cursor, Missed
+from attachd.state.timeline import Timeline
 
 #: How much output is formatted at once: 10 ms of a slow machine's time, and 4 pump steps.
 BATCH_BYTES = 1 << 20
@@ -61,6 +64,7 @@ class LogFile:
         self._form = form
         self._pair = pair
         self._care = care
+        self._timeline: Timeline | None = None  #: the sizes of the container's terminal
         self._bell = feed.subscribe()
         self._open_since: tuple[int, float] | None = (
             None  #: where an open line began, and when
@@ -149,12 +153,17 @@ class LogFile:
         self._deny_wishes()
         await trio.to_thread.run_sync(self._shelf.sync)
 
+    def know_sizes(self, timeline: Timeline) -> None:
+        """The container has a terminal, which had these sizes. To be called before ``run``."""
+        self._timeline = timeline
+        self._resume()
+
     # Going on
 
     def _resume(self) -> None:
         """Begin where the committed words say, with the open line put together from the ring."""
         words, feed = self._words, self._feed
-        self._lines = FORMATS[self._form](words.unfinished)
+        self._lines = self._make_lines(words.unfinished, words.opened)
         self._cursor = Cursor(words.opened)
         while self._cursor.offset < words.cursor:
             chunk = self._cursor.step(feed.index, words.cursor - self._cursor.offset)
@@ -162,6 +171,21 @@ class LogFile:
                 raise AssertionError("the low water was not kept")
             data = feed.read(chunk.start, chunk.end)
             self._lines.feed(chunk.stream, chunk.start, chunk.time, data)
+
+    def _make_lines(self, unfinished: int, offset: int) -> Format:
+        """Return the format, as it is after all output before ``offset``."""
+        if self._form != asciicast.FORMAT:
+            return FORMATS[self._form](unfinished)
+        base = None if self._words.size == self._words.start else self._read_base()
+        return asciicast.CastLines(self._timeline, base, offset)
+
+    def _read_base(self) -> int:
+        """Return the beginning of the recording that the file is; of a pipe, about that."""
+        found = None
+        with contextlib.suppress(OSError):
+            first = os.pread(self._shelf.fd, asciicast.MAX_HEADER, self._words.start)
+            found = asciicast.base_of(first.partition(b"\n")[0])
+        return self._shelf.since if found is None else found
 
     def _commit(self) -> None:
         """Note what is true now, for a successor and for the pump."""
@@ -255,14 +279,22 @@ class LogFile:
         now, feed = trio.current_time(), self._feed
         if self._open_since is None or self._open_since[0] != start:
             self._open_since = (start, now)
-        late = now - self._open_since[1] >= OPEN_LINE_SECONDS or feed.ended
+        late = now >= self._open_until() or feed.ended
         idle = self.offset == feed.index.newest
         return (idle and late) or start < self.offset - feed.index.capacity // 2
+
+    def _open_until(self) -> float:
+        """Return when the open line, if there is one, is to be written as it is."""
+        if self._open_since is None or self._lines.is_patient:
+            return float("inf")
+        return self._open_since[1] + OPEN_LINE_SECONDS
 
     async def _write(self, text: bytes, *, give_up: bool) -> bool:
         """Append ``text`` with what must be told before it, and commit."""
         try:
             text = self._tell_gap() + text
+            if text and self._words.size == self._words.start:
+                text = self._lines.opening(time.time_ns()) + text
             self._shelf.append(text, self._words.size)
         except OSError as error:
             return self._fail(error, give_up)
@@ -306,7 +338,7 @@ class LogFile:
         if not self._may_drop(give_up):
             self._resume()
             return False
-        self._lines = FORMATS[self._form](self._lines.unfinished)
+        self._lines = self._make_lines(self._lines.unfinished, self.offset)
         moved = self.offset > self._words.opened
         self._words = self._words._replace(
             cursor=self.offset,
@@ -347,6 +379,7 @@ class LogFile:
         self._words = self._words._replace(
             first=first, start=start, size=start, inode=self._shelf.inode, lost=first
         )
+        self._lines.begin_file()
         self._commit()
 
     def _heed(self) -> None:
@@ -382,9 +415,7 @@ class LogFile:
 
     def _wake_time(self) -> float:
         """Return when there is something to do though nothing happens."""
-        times = [float("inf")]
-        if self._open_since is not None:
-            times.append(self._open_since[1] + OPEN_LINE_SECONDS)
+        times = [self._open_until()]
         if self._error or self._owes():
             times.append(max(self._retry_at, trio.current_time() + 0.01))
         if self._care.limits.max_age:

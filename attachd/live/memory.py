@@ -13,6 +13,7 @@ from attachd.errors import AttachdError
 from attachd.history.reading import Chunk, History
 from attachd.live.feed import Feed
 from attachd.live.logfile import LogFile
+from attachd.state import asciicast
 from attachd.state.ring import Missed
 
 #: Read at once: so much is in a client's hands before its next turn.
@@ -28,8 +29,9 @@ class Memory:
 
     def __init__(self, feed: Feed, logs: list[LogFile]) -> None:
         self._feed = feed
-        # A raw log has neither streams nor times.
-        self._log = min(logs, key=lambda log: log.form == "raw", default=None)
+        # A raw log has neither streams nor times, a recording has not the bytes.
+        kept = [log for log in logs if log.form != asciicast.FORMAT]
+        self._log = min(kept, key=lambda log: log.form == "raw", default=None)
 
     def open(self) -> "Recall | None":
         """Return a reader for one client; None when there is no log."""

@@ -48,6 +48,9 @@ class Shim:
         self._shelves = [self._make_shelf(number) for number in range(len(settings.logs))]
         logs = [self._make_log(feed, shelf) for shelf in self._shelves]
         self.program = self._make_program(feed, logs)
+        if self.program.past is not None:
+            for log in logs:
+                log.know_sizes(self.program.past.timeline)
         self.execs = Execs(self._make_home(), self.container, table.kept)
         self._connections: set[Connection] = set()
         self._gone = Bell()
@@ -115,6 +118,7 @@ class Shim:
             cgroups=settings.cgroups,
             bundle=settings.bundle,
             pid=self._header.pid,
+            keeper=settings.keeper_pid,
             create_timeout=settings.create_timeout,
             drain_timeout=settings.drain_timeout,
             size_policy=settings.size_policy,

@@ -21,6 +21,7 @@ class Format(Protocol):
     """What a log writer needs from a format."""
 
     overhead: int  #: bytes of text around each line, about
+    is_patient: bool  #: what is open may wait for its rest, however long that takes
 
     @property
     def open_start(self) -> int | None:
@@ -39,8 +40,27 @@ class Format(Protocol):
     def gap(self, start: int, end: int, time: int, reason: str) -> bytes | None:
         """Return a record that tells of output that is missing; None where there is none."""
 
+    def begin_file(self) -> None:
+        """What comes next goes into a new file; an open line goes on there."""
 
-class RawLines:
+    def opening(self, time: int) -> bytes:
+        """Return what a file begins with; to be asked when its first text was fed."""
+
+
+class _Bare:
+    """A format whose files begin with their first line, and whose lines do not wait for long."""
+
+    is_patient = False
+
+    def begin_file(self) -> None:
+        """Nothing is different in a new file."""
+
+    def opening(self, time: int) -> bytes:
+        """Return nothing."""
+        return b""
+
+
+class RawLines(_Bare):
     """Format ``raw``: the bytes of both streams as they were read, and nothing else."""
 
     overhead = 0
@@ -81,7 +101,7 @@ class _Open(NamedTuple):
     time: int
 
 
-class _Lines:
+class _Lines(_Bare):
     """The assembly of lines, for the formats that have a record for each."""
 
     overhead = 0
@@ -270,7 +290,7 @@ def _has_long_line(body: bytes) -> bool:
     return False
 
 
-#: A format is made with the ``unfinished`` that its predecessor left.
+#: A format is made with the ``unfinished`` that its predecessor left. (``asciicast`` needs more.)
 FORMATS: dict[str, type[CriLines] | type[JsonLines] | type[RawLines]] = {
     "cri": CriLines,
     "json-file": JsonLines,

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import trio
 import trio.testing
+from asciinema.asciicast import open_from_url
 from harness import wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +28,10 @@ from attachd.live.shelf import Shelf
 from attachd.live.squeeze import squeeze
 from attachd.state.retention import Limits
 from attachd.state.ring import STDERR, STDOUT
+from attachd.state.sizes import Size
+from attachd.state.timeline import Change, Timeline
+
+SECOND = 1_000_000_000
 
 
 class Bench:
@@ -451,6 +456,183 @@ async def test_a_container_that_has_ended_does_not_wait_for_ever(
 
     assert bench.log.dropped == 5
     assert trio.current_time() >= 3.0
+
+
+# Recordings
+
+
+def cast_of(path: Path) -> tuple[dict, list[list]]:
+    """Return a recording's header and events, as asciinema itself reads them."""
+    with open_from_url(str(path)) as cast:
+        return cast.v2_header, list(cast.events())
+
+
+def shown(*casts: Path) -> str:
+    return "".join(x for cast in casts for _, code, x in cast_of(cast)[1] if code == "o")
+
+
+async def test_a_recording_has_a_header_and_the_time_of_each_output(benches) -> None:
+    """From the second on in which the first was read; lines begin where a terminal has them."""
+    bench = benches("asciicast")
+    bench.output(STDOUT, b"a\n", 5 * SECOND + 250_000_000)
+    bench.output(STDERR, b"b\n", 7 * SECOND)
+    await bench.finish()
+    header, events = cast_of(bench.path)
+
+    assert header == {"version": 2, "width": 80, "height": 24, "timestamp": 5}
+    assert events == [[0.25, "o", "a\r\n"], [2.0, "o", "b\r\n"]]
+
+
+async def test_a_recording_has_the_sizes_of_its_terminal(benches) -> None:
+    """Before the output that came after them, also for a server that comes in between."""
+    bench = benches("asciicast")
+    timeline = Timeline([Change(1, 0, 0, Size(90, 30))])
+    bench.log.know_sizes(timeline)
+    bench.output(STDOUT, b"a\n", 5 * SECOND)
+    await bench.write()
+    timeline.note(2, 6 * SECOND, Size(100, 40))
+    bench.server().know_sizes(timeline)
+    bench.output(STDOUT, b"b", 7 * SECOND)
+    await bench.write()
+    bench.server().know_sizes(timeline)
+    bench.output(STDOUT, b"c", 8 * SECOND)
+    await bench.finish()
+    header, events = cast_of(bench.path)
+
+    assert (header["width"], header["height"]) == (90, 30)
+    assert events == [
+        [0.0, "o", "a\n"], [1.0, "r", "100x40"], [2.0, "o", "b"], [3.0, "o", "c"],
+    ]  # fmt: skip
+
+
+async def test_a_recording_waits_for_the_rest_of_a_character(benches, autojump_clock) -> None:
+    """However long that takes, and whoever else speaks; at the end it waits no longer."""
+    bench = benches("asciicast")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.log.run)
+        bench.output(STDOUT, b"x\xe2\x82")
+        await trio.sleep(10)
+        bench.output(STDERR, b"err\xc3")
+        await trio.sleep(10)
+        assert shown(bench.path) == "xerr"
+        bench.output(STDOUT, b"\xac")
+        await trio.sleep(10)
+        for stream in (STDOUT, STDERR):
+            bench.feed.end_stream(stream)
+
+    assert shown(bench.path) == "xerr€\ufffd"
+
+
+async def test_a_recording_does_not_hold_the_ring_for_half_a_character(benches) -> None:
+    """Half a ring later it is written as what it is."""
+    bench = benches("asciicast")
+    bench.output(STDOUT, b"\xe2")
+    for _ in range(9):
+        bench.output(STDERR, b"x" * (1 << 16))
+    await bench.write()
+    assert bench.log.counters["written"] == len(bench.said)
+
+
+@pytest.mark.parametrize("how", ["rotate", "rename", "truncate"])
+async def test_each_file_is_a_recording_of_its_own(benches, how) -> None:
+    """Whoever begins a new one: with a header, and its own time."""
+    bench = benches("asciicast")
+    bench.output(STDOUT, b"a\xe2\x82", 5 * SECOND)
+    await bench.write()
+    old = bench.directory / "x.log.000000000000000"
+    if how == "rotate":
+        bench.log._rotate(now=True)
+    elif how == "rename":
+        bench.path.rename(old)
+    else:
+        old.write_bytes(bench.path.read_bytes())
+        os.truncate(bench.path, 0)
+    bench.output(STDOUT, b"\xacb", 9 * SECOND)
+    await bench.write()
+    bench.server()
+    bench.output(STDOUT, b"c", 11 * SECOND)
+    await bench.finish()
+
+    assert cast_of(old)[1] == [[0.0, "o", "a"]]
+    assert cast_of(bench.path)[0]["timestamp"] == 9
+    assert cast_of(bench.path)[1] == [[0.0, "o", "€b"], [2.0, "o", "c"]]
+
+
+@pytest.mark.parametrize("before", [b"", b"before\n"])
+async def test_a_recording_tells_what_a_full_disk_took(benches, before) -> None:
+    """As a marker, behind the header in every case."""
+    bench = benches("asciicast")
+    if before:
+        bench.output(STDOUT, before)
+    await bench.write()
+    bench.full = True
+    bench.output(STDOUT, b"lost\n")
+    await bench.write()
+    bench.full = False
+    bench.output(STDOUT, b"after\n")
+    await bench.finish()
+    _, events = cast_of(bench.path)
+
+    assert [code for _, code, _ in events] == ["o", "m", "o"][not before :]
+    text = f"gap: 5 bytes from offset {len(before)}: No space left on device"
+    assert [text] == [data for _, code, data in events if code == "m"]
+    assert bench.log.dropped == 5
+
+
+casts = st.lists(
+    st.one_of(
+        st.tuples(
+            st.sampled_from([STDOUT, STDERR]),
+            st.text(st.sampled_from("a\n€\N{GRINNING FACE}"), min_size=1, max_size=9),
+            st.integers(0, 9),
+        ),
+        st.sampled_from(["die", "die uncommitted", "write"]),
+    ),
+    max_size=25,
+)
+
+
+@given(script=casts, has_terminal=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_recording_is_the_same_whoever_died_meanwhile(
+    tmp_path_factory, script, has_terminal
+) -> None:
+    """Byte for byte what one server alone writes, over characters that were cut."""
+
+    async def play(bench: Bench, *, deaths: bool) -> bytes:
+        timeline = Timeline([Change(1, 0, 0, Size(90, 30))])
+
+        def begin() -> None:
+            if has_terminal:
+                bench.log.know_sizes(timeline)
+
+        begin()
+        for when, step in enumerate(script, 5):
+            match step:
+                case (stream, text, cut):
+                    stream, data = STDOUT if has_terminal else stream, text.encode()
+                    for part in filter(None, (data[:cut], data[cut:])):
+                        bench.output(stream, part, when * SECOND)
+                    timeline.note(len(bench.said), when * SECOND, Size(when, when))
+                case "write":
+                    await bench.write()
+                case _ if deaths:
+                    if step == "die uncommitted":
+                        bench.shelf.append(b'[1.0, "o", "not', 0)
+                    bench.server()
+                    begin()
+        await bench.finish()
+        return bench.path.read_bytes()
+
+    found = []
+    for deaths in (False, True):
+        bench = Bench(tmp_path_factory.mktemp("log"), "asciicast")
+        try:
+            found.append(trio.run(lambda: play(bench, deaths=deaths)))  # noqa: B023
+        finally:
+            bench.close()
+
+    assert found[0] == found[1]
 
 
 # Everything at once
