@@ -156,11 +156,12 @@ class Stdin:
         (``stdin_full``); RemoteProtocolError for a hole before ``offset``, or when this writer
         is too far ahead.
         """
+        if self.state == "closed" and offset + len(data) > self.accepted(key):
+            # First of all: what was queued was forgotten, so that there seems to be a hole.
+            raise Refused("stdin_closed", "the container's stdin is closed")
         fresh = self._fresh(key, offset, data)
         if not fresh:
             return
-        if self.state == "closed":
-            raise Refused("stdin_closed", "the container's stdin is closed")
         if self._queued_of.get(key, 0) + len(fresh) > WINDOW:
             raise RemoteProtocolError(f"stdin is more than {WINDOW} bytes ahead")
         if self._queued_bytes + len(fresh) > QUEUE_BYTES:

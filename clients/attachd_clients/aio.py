@@ -105,7 +105,7 @@ class Client:
     _files: Iterator[Event] | None = None
     _error: AttachdError | None = None
     _over: bool = False
-    _cut: bool = False  #: a frame may have been cut: nothing can follow it
+    _unsent: bytearray = attrs.field(factory=bytearray)  #: what is left of the last frames
     _lost: int = 0
     _changed: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
     _sending: trio.Lock = attrs.field(factory=trio.Lock)
@@ -339,8 +339,9 @@ class Client:
                 connection = None
                 if stream is not None:
                     async with stream:
+                        self._unsent = bytearray(self._conversation.hello())
                         self._stream = stream
-                        await stream.send_all(self._conversation.hello())
+                        await self.flush()
                         async for _ in self._conversing(stream):
                             if not told:
                                 told = True
@@ -427,22 +428,23 @@ class Client:
             patience.shield = True
             self._conversation.detach()
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                if not self._cut:
-                    await self.flush()
+                await self.flush()
 
     async def flush(self) -> None:
         """Send what is queued; what a broken connection did not take, the next one gets.
 
-        Waits while the server does not read. On cancel: a frame may have been cut, so leave.
+        Waits while the server does not read. On cancel: the next flush goes on where it was.
         """
         async with self._sending:
             stream = self._stream
-            data = self._conversation.outgoing() if stream is not None else b""
-            if stream is not None and data:
-                self._cut = True
-                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                    await stream.send_all(data)
-                self._cut = False
+            if stream is None:
+                return
+            self._unsent += self._conversation.outgoing()
+            # Whoever reads will see that it is lost.
+            with contextlib.suppress(OSError, trio.ClosedResourceError):
+                while self._unsent and self._stream is stream:
+                    count = await stream.socket.send(self._unsent)
+                    del self._unsent[:count]
 
 
 def _cannot(place: Place, why: str) -> Ended:

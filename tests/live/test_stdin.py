@@ -154,3 +154,20 @@ async def test_who_does_not_come_back_after_a_restart_has_left(
         assert stdin.state == "once"
         stdin.subscribe(ME if back else YOU, lambda offset, eof: None)
     assert stdin.state == ("once" if back else "closed")
+
+
+async def test_whatever_is_under_way_to_a_closed_stdin_is_refused_as_that(bench) -> None:
+    """Also what follows bytes that were queued, and forgotten when it closed: no hole is seen."""
+    stdin = bench.server()
+    step, end = 128 * 1024, 12 * 128 * 1024
+    for offset in range(0, end, step):
+        stdin.offer(ME, offset, bytes(step))
+    os.close(bench.read)
+    bench.read = os.open(os.devnull, os.O_RDONLY)
+    with trio.fail_after(20):
+        await stdin.run()
+
+    assert stdin.accepted(ME) < end
+    with pytest.raises(Refused, match="closed"):
+        stdin.offer(ME, end, b"more")
+    stdin.offer(ME, 0, b"again")  # of what was taken before nothing is lost
