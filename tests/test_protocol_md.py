@@ -82,7 +82,11 @@ def test_the_codes_are_those_that_the_code_can_send() -> None:
     told = {row[0].strip("`") for row in table("## 10. Errors")}
     found = set()
     sources = [*ROOT.glob("attachd/live/*.py"), *ROOT.glob("attachd/wire/*.py")]
-    for path in [*sources, ROOT / "attachd/state/execspec.py", ROOT / "attachd/state/accounts.py"]:
+    for path in [
+        *sources,
+        ROOT / "attachd/state/execspec.py",
+        ROOT / "attachd/state/accounts.py",
+    ]:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):
                 continue

@@ -6,6 +6,7 @@ program's exit is known: the runtime's end tells whether it worked, and the prog
 then, is the keeper's child. Both are noted in the exec's own header before they are reaped.
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -115,12 +116,14 @@ class Execs:
     def _note_runtime(self, made: _Exec, dead: os.waitid_result) -> None:
         """The runtime has ended: either the program runs, or it never will."""
         header = made.header
+        header.pid = header.pid or self._read_pid(made)
         failed = _status(dead)
         if not failed:
-            header.pid = header.pid or self._read_pid(made)
             failed = 0 if header.pid and self._take_terminal(made) else 1
         self._close_listener(made)
         if failed:
+            _kill_child(header.pid)  # it is of no use, and nobody would know of it
+            header.pid = 0
             header.failed = failed
         else:
             header.started = time.time_ns()
@@ -132,7 +135,6 @@ class Execs:
         try:
             self._held[parcel(made.name, "terminal")] = console.receive(made.listener)
         except AttachdError:
-            os.kill(made.header.pid, signal.SIGKILL)  # not reaped before we return
             return False
         return True
 
@@ -155,6 +157,14 @@ class Execs:
 def _status(dead: os.waitid_result) -> int:
     """Return an exit status as a shell tells it."""
     return dead.si_status if dead.si_code == os.CLD_EXITED else 128 + dead.si_status
+
+
+def _kill_child(pid: int) -> None:
+    """Kill a process, if it is our child, and not another that has its number by now."""
+    with contextlib.suppress(OSError):
+        if pid:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            os.kill(pid, signal.SIGKILL)
 
 
 def _note_exit(header: Header, dead: os.waitid_result) -> None:

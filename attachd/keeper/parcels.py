@@ -9,6 +9,7 @@ The server says ``keep NAME`` (with a descriptor: hold a copy of it), ``drop NAM
 ``have NAME`` (with a descriptor).
 """
 
+import array
 import contextlib
 import os
 import socket
@@ -56,10 +57,13 @@ class Post:
         """
         if self._fd < 0:
             return
+        rights = array.array("i", [fd] if fd >= 0 else [])
+        control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
+        flags = 0 if wait else socket.MSG_DONTWAIT
         with socket.socket(fileno=os.dup(self._fd)) as peer:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError, BlockingIOError):
-                fds, flags = [fd] if fd >= 0 else [], 0 if wait else socket.MSG_DONTWAIT
-                socket.send_fds(peer, [f"{verb} {name}".encode()], fds, flags)
+                # Not socket.send_fds, which leaves out the flags in Python 3.11.
+                peer.sendmsg([f"{verb} {name}".encode()], control, flags)
 
 
 def receive(fd: int) -> list[Parcel]:

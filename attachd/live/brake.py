@@ -9,10 +9,10 @@ import math
 
 import trio
 
-from attachd.live.feed import Bell, Feed
+from attachd.live.feed import PAST, Bell, Feed
 
-#: Names of our low waters; logs have numbers from 0, the terminal's past is -1.
-_names = itertools.count(-2, -1)
+#: Names of our low waters.
+_names = itertools.count(PAST - 1, -1)
 
 
 class Brake:

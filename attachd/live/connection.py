@@ -82,6 +82,11 @@ class Connection:
         return self._speaker is not None and not self._speaker.exit_told
 
     @property
+    def saw_all(self) -> bool:
+        """True when this client was given the output up to its end, and the exit record."""
+        return self._speaker is not None and self._speaker.told_all
+
+    @property
     def name(self) -> str:
         """For people, on whose terminals it is printed: no control character is in it."""
         told = self._hello.name[:MAX_NAME] if self._hello else ""
@@ -105,6 +110,11 @@ class Connection:
             "uid": self._uid,
             **(self._speaker.counters if self._speaker else {}),
         }
+
+    def let_go(self) -> None:
+        """Have the program wait for this client no longer."""
+        if self._speaker is not None:
+            self._speaker.let_go()
 
     def say_goodbye(self, code: str, text: str) -> None:
         """Queue the last message; the speaker ends after it. Who was not welcomed is let go."""
@@ -154,6 +164,7 @@ class Connection:
             _check_hello(message, self._uid)
             self.key = message.key or secrets.token_bytes(KEY_BYTES)
             self._program = await self._shim.find(message, self.key)
+            self._program.expected.add(self)  # no checkpoint before: it is kept for us
             self._check_block(message)
             start, modes = await self._find_start(message)
         except AttachdError as error:
@@ -429,13 +440,12 @@ class Connection:
 
     def _leave(self) -> None:
         program = self._program
-        if self._speaker is None:
-            return
-        self._speaker.end()
-        program.stdin.watchers.discard(self._tell_input)
-        program.stdin.unsubscribe(self.key, self._acknowledge)
-        program.writers.leave(self)
-        program.stdin.leave(self.key)
+        if self._speaker is not None:
+            self._speaker.end()
+            program.stdin.watchers.discard(self._tell_input)
+            program.stdin.unsubscribe(self.key, self._acknowledge)
+            program.writers.leave(self)
+            program.stdin.leave(self.key)
         program.leave(self)
         self._program, self._speaker = self._shim.program, None
 
@@ -451,6 +461,7 @@ def _check_hello(hello: say.Hello, uid: int) -> None:
         raise Refused(
             "bad_request", f"flow {hello.flow!r:.80} is none of gap, disconnect, block"
         )
+    parse_origin(hello.since)  # before anything is made for it
     if hello.key and len(hello.key) != KEY_BYTES:
         raise Refused("bad_request", f"a key has {KEY_BYTES} bytes, this one {len(hello.key)}")
 

@@ -49,23 +49,14 @@ class Container:
 
     async def watch_keeper(self) -> None:
         """See the container go even when no keeper is there to tell; then return."""
-        if self._pidfd < 0:
-            return
-        await trio.lowlevel.wait_readable(self._pidfd)
-        with trio.move_on_after(KEEPER_SECONDS):
-            await self._wait_keeper()
-        if not self._header.exit_code:
-            code, status = pidfd.exit_of(self._pidfd) or (CLD_UNKNOWN, 0)
-            self._header.exit_time = time.time_ns()
-            self._header.exit_status = status
-            self._header.exit_code = code
-            self._news.tell()
+        if self._pidfd >= 0:
+            keeper = self._settings.keeper_pid
+            await watch_keeper(self._pidfd, self._header, self._news, keeper)
 
-    async def _wait_keeper(self) -> None:
-        """Return when the keeper has noted the end, or is gone itself."""
-        while os.getppid() == self._settings.keeper_pid and not self._header.exit_code:
-            with trio.move_on_after(_POLL_SECONDS):
-                await self._news.wait()
+    @property
+    def has_keeper(self) -> bool:
+        """True while the keeper lives, which alone can have anything executed."""
+        return os.getppid() == self._settings.keeper_pid
 
     async def enforce_timeout(self) -> None:
         """Kill the container when its time is over. Returns then, or when it has no limit."""
@@ -141,3 +132,21 @@ class Container:
         self._header.started = begun
         self._news.tell()
         self.write_phase()
+
+
+async def watch_keeper(fd: int, header: Header, news: News, keeper: int) -> None:
+    """Wait for the end of the process that ``fd`` is a pidfd of, then for ``keeper`` to note it.
+
+    When it does not, or is gone itself, note what the kernel tells; then return.
+    """
+    await trio.lowlevel.wait_readable(fd)
+    with trio.move_on_after(KEEPER_SECONDS):
+        while os.getppid() == keeper and not header.exit_code:
+            with trio.move_on_after(_POLL_SECONDS):
+                await news.wait()
+    if not header.exit_code:
+        code, status = pidfd.exit_of(fd) or (CLD_UNKNOWN, 0)
+        header.exit_time = time.time_ns()
+        header.exit_status = status
+        header.exit_code = code
+        news.tell()

@@ -20,16 +20,23 @@ from attachd.state.ring import STREAM_NAMES, STREAMS
 
 _log = logging.getLogger(__name__)
 
+#: How often it is looked whether a client still has the last bytes wait.
+PAUSE_SECONDS = 0.1
+
 
 async def drain(feed: Feed, pumps: trio.CancelScope, limit: float) -> bool:
     """Wait for the last bytes of an ended container; return False when ``limit`` seconds passed.
 
-    A grandchild can keep a pipe open for as long as it likes; then the pumps are stopped.
+    A grandchild can keep a pipe open for as long as it likes; then the pumps are stopped. While
+    they wait for a client that may have them wait, no time passes.
     """
     bell = feed.subscribe()
-    with trio.move_on_after(limit):
-        while not feed.ended:
-            await bell.wait()
+    late = False
+    while not (feed.ended or (late and not feed.braked)):
+        with trio.move_on_after(max(limit, PAUSE_SECONDS) if late else limit) as patience:
+            while not feed.ended:
+                await bell.wait()
+        late = patience.cancelled_caught
     feed.unsubscribe(bell)
     drained = feed.ended
     pumps.cancel()

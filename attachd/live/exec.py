@@ -5,13 +5,14 @@ The keeper calls the runtime and notes both ends; see `keeper.execs`.
 """
 
 import contextlib
+import math
 import os
 import signal
 
 import attrs
 import trio
 
-from attachd.errors import AttachdError, LifecycleError, RuntimeFailed
+from attachd.errors import AttachdError, LifecycleError, Refused, RuntimeFailed
 from attachd.keeper import files
 from attachd.keeper.descriptors import map_header
 from attachd.keeper.execs import ENDS, parcel
@@ -19,11 +20,13 @@ from attachd.keeper.parcels import Post
 from attachd.keeper.runtime import WORDS_BYTES, failure
 from attachd.live import pidfd
 from attachd.live.cgroup import oom_kills
+from attachd.live.container import watch_keeper
 from attachd.live.ending import write_record
 from attachd.live.feed import Feed
 from attachd.live.news import News
 from attachd.live.program import Ends, Program
 from attachd.live.settings import Manners
+from attachd.live.stdin import RETURN_SECONDS
 from attachd.state.lifecycle import Phase, phase_of
 
 #: What the keeper holds for the server; ``terminal`` comes when the runtime has made it.
@@ -55,6 +58,7 @@ class Home:
     cgroups: list[str]
     bundle: str
     pid: int  #: the container's init
+    keeper: int  #: the keeper's pid
     create_timeout: float
     drain_timeout: float
     size_policy: str
@@ -78,7 +82,8 @@ class Exec:
         self._header.created = 1
         self._header.restarts += again
         self._pidfd = -1
-        self._flows = again  #: nobody is on the way who must see its first byte
+        #: nobody is on the way who must see the next byte
+        self._flows = again and not birth.manners.allow_block
         self._changed = trio.lowlevel.ParkingLot()
 
     # What Program asks of a process
@@ -116,6 +121,8 @@ class Exec:
         while self.program is None:
             if self.failure is not None:
                 raise self.failure
+            if self.finished.is_set():
+                raise Refused("no_exec", f"exec {self.name} has ended, and was forgotten")
             await self._changed.park()
         return self.program
 
@@ -127,7 +134,8 @@ class Exec:
     @property
     def is_watched(self) -> bool:
         """True while a client is attached."""
-        return self.program is not None and bool(self.program.clients)
+        program = self.program
+        return program is not None and bool(program.clients or program.expected)
 
     @property
     def is_seen(self) -> bool:
@@ -161,12 +169,20 @@ class Exec:
         self._changed.unpark_all()
         async with trio.open_nursery() as nursery:
             program.tend(nursery)
-            while not self._flows:
-                await self._changed.park()
+            if self._pidfd >= 0:
+                home = self._home
+                nursery.start_soon(
+                    watch_keeper, self._pidfd, self._header, home.news, home.keeper
+                )
+            with trio.move_on_after(RETURN_SECONDS if self.again else math.inf):
+                while not self._flows:
+                    await self._changed.park()
             drained = await program.play()
             program.feed.finish(self._write_record(program, drained))
             self.finished.set()
             await program.released.wait()
+            while self.is_watched:
+                await program.left.wait()
             nursery.cancel_scope.cancel()
 
     def close(self) -> None:
@@ -180,7 +196,7 @@ class Exec:
             os.close(fd)
         if self._pidfd >= 0:
             os.close(self._pidfd)
-        for part in (*PARTS[::-1], *ENDS):
+        for part in (*PARTS, *ENDS):  # without the first one it is nobody's
             self._home.post.drop(parcel(self.name, part))
 
     # Inside

@@ -21,7 +21,7 @@ from attachd.live.rootfs import read_text
 from attachd.live.settings import Manners
 from attachd.state.accounts import Account, find_account
 from attachd.state.execspec import ExecSpec, process_of
-from attachd.state.sizes import DEFAULT_SIZE, Size
+from attachd.state.sizes import Size
 
 
 def make(home: Home, name: str, creator: bytes, spec: ExecSpec) -> Exec:
@@ -70,12 +70,14 @@ def adopt(home: Home, kept: Mapping[str, int]) -> list[Exec]:
 
 
 def clear(home: Home, name: str, held: Mapping[str, int]) -> None:
-    """Leave nothing of an exec that was not made."""
+    """Leave nothing of an exec that was not made, and of one that has ended its record."""
     for fd in held.values():
         os.close(fd)
     for part in (*PARTS, *ENDS):
         home.post.drop(parcel(name, part))
-    shutil.rmtree(os.path.join(home.directory, files.EXECS, name), ignore_errors=True)
+    path = os.path.join(home.directory, files.EXECS, name)
+    if not os.path.exists(os.path.join(path, files.EXIT)):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _make_directory(path: str) -> None:
@@ -117,6 +119,8 @@ def _own_process(home: Home) -> dict[str, object]:
     if not isinstance(process, dict):
         raise Refused("bad_request", f"{home.bundle} does not say how its programs run")
     limits = process.get("rlimits") or []
+    if not isinstance(limits, list) or not all(isinstance(limit, dict) for limit in limits):
+        raise Refused("bad_request", f"{home.bundle} has rlimits that are no list of maps")
     if not any(limit.get("type") == "RLIMIT_NOFILE" for limit in limits):
         try:
             soft, hard = resource.prlimit(home.pid, resource.RLIMIT_NOFILE)
@@ -136,7 +140,7 @@ def _birth(home: Home, name: str, creator: bytes, spec: ExecSpec) -> Birth:
         stdin=spec.stdin,
         stdin_eof=spec.stdin_eof,
         terminal=spec.terminal,
-        size=spec.size if spec.size.usable else DEFAULT_SIZE,
+        size=spec.size,
         size_policy=home.size_policy,
         allow_block=spec.allow_block,
         drain_timeout=home.drain_timeout,

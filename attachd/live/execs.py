@@ -5,6 +5,7 @@ that nobody has asked for, the newest few. Their records stay on the disk for a 
 """
 
 import contextlib
+import gc
 import os
 import secrets
 import shutil
@@ -35,6 +36,9 @@ STARTS_AT_ONCE = 8
 
 #: Of execs that have ended unseen so many keep their output, and of all so many their record.
 KEPT, RECORDS = 16, 64
+
+#: What was killed is reaped, drained and noted in much less, also without a drain timeout.
+FINISH_SECONDS = 1.0
 
 #: So many characters of a command line are told in a report.
 SHOWN = 120
@@ -79,13 +83,17 @@ class Execs:
     async def finish(self, limit: float) -> None:
         """The container has ended: wait for the execs to end, too; kill what does not.
 
-        With a pid namespace of its own the kernel has killed them all (pid_namespaces(7)).
+        With a pid namespace of its own the kernel has killed them all (pid_namespaces(7)). Nor
+        does a client that reads slowly hold up the container's own record.
         """
+        limit = max(limit, FINISH_SECONDS)
         with trio.move_on_after(limit):
             await self._wait_finished()
         for made in self._execs.values():
             with contextlib.suppress(AttachdError):
                 made.signal(signal.SIGKILL)
+            if made.program is not None:
+                made.program.hurry()
         with trio.move_on_after(limit):
             await self._wait_finished()
 
@@ -115,6 +123,8 @@ class Execs:
             raise LifecycleError(
                 f"cannot execute anything in a container that is {phase.value}"
             )
+        if not self._container.has_keeper:
+            raise LifecycleError("cannot execute anything: this container's keeper was killed")
         if len(self._execs) >= MAX_EXECS:
             raise Refused("too_many", f"{MAX_EXECS} execs are there already")
         spec = parse_spec(dict(hello.spec))
@@ -154,6 +164,8 @@ class Execs:
             await trio.sleep(RETURN_SECONDS)  # its creator is on its way back to us
         made.close()
         del self._execs[made.name]
+        if not self._execs:
+            gc.collect()  # what is left of them are cycles, each with a mapping and its descriptor
         if made.failure is not None:
             shutil.rmtree(made.path, ignore_errors=True)
         else:

@@ -14,6 +14,11 @@ from attachd.state.ring import STREAMS, Index
 PUNCH_GRAIN = 256 * 1024
 
 
+#: The name of the terminal's past among the low waters; logs have numbers from 0, and clients'
+#: brakes what is below.
+PAST = -1
+
+
 class Bell:
     """Wakes one task; a ring while nobody waits is kept, several rings are one."""
 
@@ -63,6 +68,13 @@ class Feed:
     def low_water(self) -> int:
         """The first offset that some log still needs."""
         return min(self.low_waters.values(), default=self.index.newest)
+
+    @property
+    def braked(self) -> bool:
+        """True while output waits for a client that may have it wait (`live.brake`)."""
+        low = self.low_water
+        brakes = any(name < PAST and at == low for name, at in self.low_waters.items())
+        return brakes and self.room() == 0
 
     @property
     def ended(self) -> bool:

@@ -15,7 +15,7 @@ import time
 import trio
 
 from attachd.keeper import files
-from attachd.live.feed import Feed
+from attachd.live.feed import PAST, Feed
 from attachd.state.modes import Modes
 from attachd.state.sizes import Size
 from attachd.state.timeline import Change, Timeline
@@ -26,9 +26,6 @@ SCREEN_BYTES = 256 * 1024
 
 #: Scanned at once; other tasks run in between, also when the output is nothing but modes.
 SCAN_BYTES = 16 * 1024
-
-#: The name of our low water among the logs', which are numbered from 0.
-_LOW_WATER = -1
 
 
 class Past:
@@ -44,7 +41,7 @@ class Past:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             self._adopt(files.read_json(self._path))
         feed.before_forget = self._before_forget
-        feed.low_waters[_LOW_WATER] = self._at
+        feed.low_waters[PAST] = self._at
         self._bell = feed.subscribe()
 
     async def run(self) -> None:
@@ -89,7 +86,7 @@ class Past:
 
     def _scan(self, end: int) -> None:
         self._modes.feed(self._feed.read(self._at, end))
-        self._at = self._feed.low_waters[_LOW_WATER] = end
+        self._at = self._feed.low_waters[PAST] = end
         self._feed.room_bell.ring()
 
     def _adopt(self, record: dict[str, object]) -> None:

@@ -79,9 +79,12 @@ class Program:
         self.logs = logs
         self.memory = Memory(feed, list(logs))
         self.clients: set[Connection] = set()
-        self.seen = False  #: a client that may type was told how it ended
+        self.expected: set[Connection] = set()  #: on their way to a place in the output
+        self.left = Bell()  #: rung when one has gone
+        self.seen = False  #: a client that may type was given its output and told how it ended
         self.released = Bell()
-        self.when_attached = when_attached  #: called when a client has its place in the output
+        #: called when a client has its place in the output, or will not take one
+        self.when_attached = when_attached
         self.when_left: Callable[[], None] = lambda: None  #: called when one has gone
         self._ends = ends
         self._header = header
@@ -106,7 +109,10 @@ class Program:
     def leave(self, client: "Connection") -> None:
         """A client has gone."""
         self.clients.discard(client)
-        self.seen |= client.role == "full" and not client.behind
+        self.expected.discard(client)
+        self.seen |= client.role == "full" and client.saw_all
+        self.when_attached()
+        self.left.ring()
         self.when_left()
 
     def tend(self, nursery: trio.Nursery) -> None:
@@ -148,6 +154,11 @@ class Program:
             phase = self.process.phase.value
             raise LifecycleError(f"cannot release a container that is {phase}")
         self.released.ring()
+
+    def hurry(self) -> None:
+        """Wait for no client any more: what one misses it is told."""
+        for client in self.clients:
+            client.let_go()
 
     def report(self) -> dict[str, object]:
         """Return the program's counters, and each client's."""

@@ -69,6 +69,11 @@ class Speaker:
         return self._sending or bool(self._rest)
 
     @property
+    def told_all(self) -> bool:
+        """True when output was wanted, and all of it and its end were told."""
+        return self.exit_told and self._cursor is not None
+
+    @property
     def unread(self) -> int:
         """How many answers wait for the client to read."""
         return len(self._outbox)
@@ -107,6 +112,11 @@ class Speaker:
         self._feed.listeners.discard(self._speak_at_once)
         if self._recall is not None:
             self._recall.close()
+        if self._brake is not None:
+            self._brake.release()
+
+    def let_go(self) -> None:
+        """Have nothing wait for this client any more."""
         if self._brake is not None:
             self._brake.release()
 

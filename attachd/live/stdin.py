@@ -72,7 +72,9 @@ class Stdin:
         self._fd = fd
         self._intake_fd = intake
         self._close_elsewhere = close_elsewhere
-        self.owner = b""  #: with the policy ``once`` its leaving counts even if it sent nothing
+        self.owner = (
+            b""  #: with the policy ``once`` its leaving counts even if it sent nothing
+        )
         self.watchers: set[Callable[[bytes], None]] = set()  #: told what was delivered
         self._append_fd = os.open(f"/proc/self/fd/{intake}", os.O_WRONLY | os.O_APPEND)
         self._size = os.fstat(intake).st_size

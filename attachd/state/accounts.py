@@ -40,7 +40,10 @@ def find_account(user: str, passwd: str, group: str) -> Account:
         return Account(uid, gid)
     if entry is None:
         return Account(uid, 0)
-    return Account(uid, _number(entry[3]) or 0, tuple(_groups_of(entry[0], group)))
+    gid = _number(entry[3])
+    if gid is None:
+        raise _unknown("group", entry[3], group)
+    return Account(uid, gid, tuple(_groups_of(entry[0], group)))
 
 
 def _find(name: str, text: str) -> list[str] | None:
@@ -51,7 +54,7 @@ def _find(name: str, text: str) -> list[str] | None:
 
 
 def _entries(text: str) -> Iterator[list[str]]:
-    for line in text.splitlines():
+    for line in text.split("\n"):  # splitlines() would split inside of names, too
         fields = line.split(":")
         if len(fields) >= 4 and fields[0]:
             yield fields

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from attachd.errors import Refused
 from attachd.state.accounts import Account
 from attachd.state.eofpolicy import ANY, ONCE, POLICIES
-from attachd.state.sizes import NO_SIZE, Size
+from attachd.state.sizes import DEFAULT_SIZE, NO_SIZE, Size
 
 #: Names are part of paths that must fit into a socket's address (unix(7): 107 bytes).
 MAX_NAME = 48
@@ -42,8 +42,9 @@ class ExecSpec(NamedTuple):
 
     @property
     def size(self) -> Size:
-        """The terminal's first size; NO_SIZE when none was given."""
-        return Size(self.columns, self.rows)
+        """The terminal's first size: the usual one when none was given."""
+        given = Size(self.columns, self.rows)
+        return DEFAULT_SIZE if given == NO_SIZE else given
 
 
 def parse_spec(record: dict[str, object]) -> ExecSpec:
@@ -70,8 +71,8 @@ def process_of(
     process["env"] = list(env.values())
     process["cwd"] = spec.cwd or own.get("cwd") or "/"
     process.pop("consoleSize", None)
-    if spec.size.usable:
-        process["consoleSize"] = {"width": spec.columns, "height": spec.rows}
+    if spec.terminal:
+        process["consoleSize"] = {"width": spec.size.columns, "height": spec.size.rows}
     if account is not None:
         process["user"] = account.oci()
     return process
@@ -85,7 +86,7 @@ def _check(name: str, value: object) -> object:
     if isinstance(wanted, tuple) and _are_words(value):
         return tuple(_texts(value))
     if type(value) is not type(wanted) or (isinstance(value, int) and value < 0):
-        raise _bad(f"{name} cannot be {value!r:.80}")
+        raise _bad(f"{name} cannot be {_show(value)}")
     if isinstance(value, str) and "\0" in value:
         raise _bad(f"{name} cannot have a NUL in it")
     return value
@@ -102,7 +103,7 @@ def _check_whole(spec: ExecSpec) -> None:
         raise _bad("stdin_eof once is for pipes: a terminal stays open")
     if not MIN_RING <= spec.ring_size <= MAX_RING:
         raise _bad(f"ring_size {spec.ring_size} is not between {MIN_RING} and {MAX_RING}")
-    if spec.size != NO_SIZE and not (spec.terminal and spec.size.usable):
+    if (spec.columns or spec.rows) and not (spec.terminal and spec.size.usable):
         raise _bad(f"{spec.size} is no size of a terminal that it has")
 
 
@@ -116,6 +117,12 @@ def _are_words(value: object) -> bool:
 
 def _texts(value: object) -> list[str]:
     return [str(word) for word in value] if isinstance(value, list | tuple) else []
+
+
+def _show(value: object) -> str:
+    """Return a few words on a value; never the repr of what may be deeply nested."""
+    plain = isinstance(value, str | int | float | None)
+    return f"{value!r:.80}" if plain else f"such a {type(value).__name__}"
 
 
 def _name(entry: str) -> str:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from attachd.keeper.parcels import Post, make, take_all
+from attachd.keeper.parcels import Parcel, Post, make, receive, take_all
 
 
 @pytest.fixture
@@ -66,3 +66,62 @@ def test_nothing_sent_is_nothing_taken(ends) -> None:
     held = {"log0": 7}
     take_all(ends[1], held)
     assert held == {"log0": 7}
+
+
+def test_orders_come_in_order_and_keep_nothing(ends) -> None:
+    """``begin`` and ``want`` are for whoever takes them; what is kept is not touched."""
+    server, keeper = ends
+    post, held = Post(server), {"exec/x/header": 7}
+    post.send("begin", "x")
+    post.send("want", "exec/x/terminal")
+    post.send("begin", "a name with spaces")
+
+    assert take_all(keeper, held) == [
+        Parcel("begin", "x"),
+        Parcel("want", "exec/x/terminal"),
+        Parcel("begin", "a name with spaces"),
+    ]
+    assert held == {"exec/x/header": 7}
+
+
+def test_a_descriptor_comes_back_to_whoever_asked(ends) -> None:
+    """The keeper's copy stays its own; the server's is close-on-exec, too."""
+    server, keeper = ends
+    read, write = os.pipe()
+    Post(keeper).send("have", "exec/x/terminal", read)
+    os.close(read)
+    (parcel,) = receive(server)
+    os.write(write, b"x")
+    os.close(write)
+
+    assert parcel[:2] == ("have", "exec/x/terminal")
+    assert os.read(parcel.fd, 9) == b"x"
+    assert not os.get_inheritable(parcel.fd)
+    os.close(parcel.fd)
+
+
+def test_a_keeper_never_waits_for_a_server_that_takes_nothing(ends) -> None:
+    """What there is no room for is lost, and will be asked for again."""
+    server, keeper = ends
+    for number in range(2000):
+        Post(keeper).send("have", str(number), wait=False)
+    taken = receive(server)
+
+    assert 0 < len(taken) < 2000
+    assert [parcel.name for parcel in taken] == [str(n) for n in range(len(taken))]
+
+
+def test_what_was_sent_before_a_death_is_taken_after_it(ends) -> None:
+    """Orders and descriptors; then the end is told by nothing more coming."""
+    server, keeper = make()
+    read, write = os.pipe()
+    Post(server).keep("ring", read)
+    Post(server).send("begin", "x")
+    for fd in (server, read, write):
+        os.close(fd)
+    held: dict[str, int] = {}
+
+    assert [parcel.verb for parcel in take_all(keeper, held)] == ["keep", "begin"]
+    assert take_all(keeper, held) == []
+    for fd in (*held.values(), keeper):
+        os.close(fd)

@@ -1,0 +1,112 @@
+"""The last bytes: how long they are waited for, and for whom longer."""
+
+import math
+import os
+from collections.abc import Iterator
+
+import pytest
+import trio
+import trio.testing
+
+from attachd.keeper.descriptors import make_ring, map_header
+from attachd.live.brake import Brake
+from attachd.live.ending import drain
+from attachd.live.feed import Feed
+from attachd.state.ring import STREAMS
+
+RING = 65536
+
+
+@pytest.fixture
+def feed() -> Iterator[Feed]:
+    """A ring that is full."""
+    ring, header = make_ring(RING)
+    made = Feed(ring, map_header(header))
+    os.write(ring, b"x" * RING)
+    made.index.mark(STREAMS[0], 1)
+    made.arrived(RING)
+    yield made
+    for fd in (ring, header):
+        os.close(fd)
+
+
+@pytest.fixture
+def scope() -> trio.CancelScope:
+    """The pumps'."""
+    return trio.CancelScope()
+
+
+async def test_an_open_pipe_is_waited_for_and_no_longer(feed, scope, autojump_clock) -> None:
+    """Then the pumps are stopped, and both streams have ended."""
+    begun = trio.current_time()
+
+    assert not await drain(feed, scope, 2.0)
+    assert trio.current_time() - begun == pytest.approx(2.0)
+    assert scope.cancel_called
+    assert feed.ended
+
+
+async def test_what_ends_in_time_is_whole(feed, scope, autojump_clock) -> None:
+    """At once when the last stream ends."""
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery:
+
+        async def end() -> None:
+            for stream in STREAMS:
+                await trio.sleep(0.5)
+                feed.end_stream(stream)
+
+        nursery.start_soon(end)
+        assert await drain(feed, scope, 2.0)
+
+    assert trio.current_time() - begun == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("limit", [0.0, 2.0])
+async def test_no_time_passes_while_a_client_has_it_wait(
+    feed, scope, autojump_clock, limit
+) -> None:
+    """Whoever has the right to hold the program up loses nothing by its end."""
+    brake = Brake(feed, math.inf)
+    brake.move(0)
+    assert feed.braked
+    async with trio.open_nursery() as nursery:
+
+        async def read_on() -> None:
+            await trio.sleep(1000)
+            brake.release()
+            for stream in STREAMS:
+                feed.end_stream(stream)
+
+        nursery.start_soon(read_on)
+        assert await drain(feed, scope, limit)
+
+
+async def test_a_client_that_has_left_is_not_waited_for(feed, scope, autojump_clock) -> None:
+    """Then the limit holds, as for everybody."""
+    brake = Brake(feed, math.inf)
+    brake.move(0)
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery:
+
+        async def leave() -> None:
+            await trio.sleep(1000)
+            brake.release()
+
+        nursery.start_soon(leave)
+        assert not await drain(feed, scope, 2.0)
+
+    assert trio.current_time() - begun < 1005
+
+
+async def test_a_log_that_cannot_be_written_does_not_count(
+    feed, scope, autojump_clock
+) -> None:
+    """A full disk is no client: a container's end would not be told before there is room."""
+    feed.low_waters[0] = 0
+    brake = Brake(feed, math.inf)
+    brake.move(RING)
+
+    assert feed.room() == 0
+    assert not feed.braked
+    assert not await drain(feed, scope, 2.0)
