@@ -167,6 +167,10 @@ class Exec:
             return
         program = self.program = self._make_program()
         self._changed.unpark_all()
+        await self._live(program)
+
+    async def _live(self, program: Program) -> None:
+        """Play it to its end, tell that, and go on until nobody wants it any more."""
         async with trio.open_nursery() as nursery:
             program.tend(nursery)
             if self._pidfd >= 0:

@@ -81,7 +81,6 @@ class Program:
         self.clients: set[Connection] = set()
         self.expected: set[Connection] = set()  #: on their way to a place in the output
         self.left = Bell()  #: rung when one has gone
-        self.seen = False  #: a client that may type was given its output and told how it ended
         self.released = Bell()
         #: called when a client has its place in the output, or will not take one
         self.when_attached = when_attached
@@ -106,11 +105,17 @@ class Program:
         """The terminal's past, if there is a terminal."""
         return self._screen.past if self._screen else None
 
+    @property
+    def seen(self) -> bool:
+        """True when a client that may type was given all its output and told how it ended."""
+        return bool(self._header.seen)
+
     def leave(self, client: "Connection") -> None:
         """A client has gone."""
         self.clients.discard(client)
         self.expected.discard(client)
-        self.seen |= client.role == "full" and client.saw_all
+        if client.role == "full" and client.saw_all:
+            self._header.seen = 1
         self.when_attached()
         self.left.ring()
         self.when_left()

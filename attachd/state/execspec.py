@@ -64,7 +64,10 @@ def process_of(
     own: dict[str, object], spec: ExecSpec, account: Account | None
 ) -> dict[str, object]:
     """Return the OCI process of an exec in a container whose own process is ``own``."""
-    env = {_name(entry): entry for entry in _texts(own.get("env")) + list(spec.env)}
+    env = {_name(entry): entry for entry in _texts(own.get("env"))}
+    if account is not None:
+        env.pop("HOME", None)  # somebody else's: runc finds the user's own in /etc/passwd
+    env |= {_name(entry): entry for entry in spec.env}
     if spec.terminal:
         env.setdefault("TERM", DEFAULT_TERM)
     process = own | {"args": list(spec.argv), "terminal": spec.terminal}

@@ -155,6 +155,7 @@ class Header:
     served = Word(40)  #: clients that were welcomed
     gaps = Word(41)  #: gaps that clients were told of
     missed = Word(42)  #: bytes in these gaps
+    seen = Word(43)  #: 1 when one that may type was given all output and told the end
 
     def __init__(self, words: memoryview) -> None:
         self.words = words

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from attachd.errors import UsageError
+from attachd.errors import AttachdError, UsageError
 from attachd.ground import state_root
 from attachd.state.keys import DetachKeys, parse_keys
 from attachd.state.modes import Modes
@@ -151,6 +151,11 @@ async def _attach_plain(wish: Wish) -> int:
         )
         try:
             outcome = await copying.run()
+        except BrokenPipeError:
+            if wish.spec:  # it is ours: as in a pipeline, it ends with whoever reads it
+                with contextlib.suppress(AttachdError):
+                    await client.signal(signal.SIGPIPE)
+            raise
         finally:
             if modes is not None:
                 with contextlib.suppress(OSError):  # the terminal may have vanished

@@ -184,3 +184,14 @@ def test_anything_else_gives_a_spec_or_a_refusal(record) -> None:
     for name, value in spec._asdict().items():
         kind = type(ExecSpec._field_defaults.get(name, ()))
         assert type(value) is kind
+
+
+def test_the_home_of_somebody_else_is_not_kept() -> None:
+    """The runtime finds the user's own; one that was asked for counts."""
+    own = {"env": ["HOME=/root", "A=b"]}
+    spec = parse_spec({"argv": ["x"]})
+
+    assert process_of(own, spec, None)["env"] == ["HOME=/root", "A=b"]
+    assert process_of(own, spec, Account(1, 2))["env"] == ["A=b"]
+    spec = spec._replace(env=("HOME=/mine",))
+    assert process_of(own, spec, Account(1, 2))["env"] == ["A=b", "HOME=/mine"]

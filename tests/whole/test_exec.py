@@ -640,3 +640,17 @@ def test_no_daemon_is_added_for_an_exec(shop) -> None:
         return set(map(int, found))
 
     wait_for(lambda: children() == pids)
+
+
+def test_a_program_ends_when_whoever_reads_it_has_left(shop) -> None:
+    """As in a pipeline of the shell: our own SIGPIPE is passed on."""
+    box = shop.run(*IDLE)
+    client = shop.popen("attachctl", "exec", "--name", "y", box, "yes")
+    assert client.stdout.read(1) == b"y"
+    client.stdout.close()
+
+    assert client.wait(PATIENCE) == 141
+    record = shop.path(box, "exec/y/exit.json")
+    wait_for(record.exists)
+    assert json.loads(record.read_text())["signal"] == signal.SIGPIPE
+    client.stderr.close()
