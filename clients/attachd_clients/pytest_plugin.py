@@ -12,6 +12,7 @@ What a session has said and heard is attached to the report of a test that fails
 attachd's is imported before a test asks for a container.
 """
 
+import gc
 import os
 import shutil
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -99,9 +100,14 @@ def _attachd_trio_session(_attachd_trio_shelf: "TrioShelf") -> object:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach the transcripts of a failed test to its report."""
-    report = yield
+    """Attach the transcripts of a failed test to its report, the first one that fails."""
     shelf = item.stash.get(_SHELF, None)
-    if shelf is not None and report.failed and call.when != "teardown":
+    if shelf is not None and call.excinfo is not None:
+        # A timeout's signal may have torn Trio's loop down. Its ruins are collected now, not while
+        # pytest parses the test's source: that ends the whole run (pytest-dev/pytest#10763).
+        gc.collect()
+    report = yield
+    if shelf is not None and report.failed:
         report.sections.extend(shelf.told())
+        del item.stash[_SHELF]
     return report

@@ -17,7 +17,7 @@ from benchmarks.place import VENV, Failed, Place
 HEADER = ("what", "attachd", "beside it", "ratio")
 
 #: pexpect is given up after so long; it then counts with what it was awaited for.
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 60.0
 
 _LINE = "x" * 71
 

@@ -99,12 +99,23 @@ def test_a_failure_shows_what_was_said(inner, pytester) -> None:
 
         def test_good(session):
             note(session(["cat"]).client.place)
+
+        @pytest.fixture
+        def ending(session):
+            s = session(["cat"])
+            note(s.client.place)
+            yield s
+            assert s.exit(send_eof=True) == 3
+
+        def test_teardown(ending):
+            ending.send_line("said before the end")
         """.replace("\n        ", "\n")
     )
 
-    done.assert_outcomes(failed=2, passed=1)
+    done.assert_outcomes(failed=2, passed=2, errors=1)
     done.stdout.fnmatch_lines(
         [
+            "* sent     said before the end^J",
             "*not seen in 0.5 s: another thing",
             "* container  runs",
             "*- attachd script-* -*",
@@ -115,7 +126,7 @@ def test_a_failure_shows_what_was_said(inner, pytester) -> None:
             "* sent     said in trio^J",
         ]
     )
-    assert done.stdout.str().count("- attachd script-") == 2
+    assert done.stdout.str().count("- attachd script-") == 3
     assert "plans.py" not in done.stdout.str()  # the traceback ends in the test
     assert "session.py" not in done.stdout.str()
     assert not left(pytester)
@@ -149,6 +160,9 @@ def test_a_test_that_times_out_leaves_nothing(inner, pytester, method) -> None:
             s = await session(["cat"])
             note(s.client.place)
             await s.expect("never", timeout=None)
+
+        def test_after(session):
+            note(session(["cat"]).client.place)
         """.replace("\n        ", "\n"),
         "--timeout=4",
         f"--timeout-method={method}",
@@ -156,7 +170,40 @@ def test_a_test_that_times_out_leaves_nothing(inner, pytester, method) -> None:
 
     assert done.parseoutcomes()["errors"] >= 1
     assert done.parseoutcomes()["failed"] == 2
+    assert done.parseoutcomes()["passed"] == 1
     assert not left(pytester)
+
+
+@pytest.mark.runc
+def test_ruins_are_collected_before_a_failure_is_told(inner, pytester) -> None:
+    """A timeout leaves Trio's; pytest does not survive them while it parses source."""
+    inner(
+        """
+        import gc
+
+        def note(what):
+            with open("order", "a") as file:
+                print(what, file=file)
+
+        class Ruin:
+            def __del__(self):
+                note("collected")
+
+        class Failing(Exception):
+            def __str__(self):
+                note("told")
+                return "failing"
+
+        def test_it(session):
+            gc.disable()
+            ruin = Ruin()
+            ruin.itself = ruin
+            del ruin
+            raise Failing
+        """.replace("\n        ", "\n")
+    ).assert_outcomes(failed=1)
+
+    assert (pytester.path / "order").read_text().split()[:2] == ["collected", "told"]
 
 
 @pytest.mark.runc

@@ -1,5 +1,8 @@
 """What a session does next, with a world that is told what to answer."""
 
+import functools
+import itertools
+
 import pytest
 from attachd_clients.conversation import Ended
 from attachd_clients.script.dialogue import Dialogue
@@ -35,6 +38,11 @@ def out(offset: int, data: bytes, stream: str = "stdout") -> say.Output:
     return say.Output(offset=offset, stream=stream, time=0, data=data)
 
 
+def planning(talk: Dialogue) -> Plans:
+    """Return plans with a clock that goes on by half a second whenever somebody looks."""
+    return Plans(talk, functools.partial(next, itertools.count(step=0.5)))
+
+
 def carry_out(talk: Dialogue, plan, world, left: say.Exit | None = None) -> object:
     """Give a plan what the world says, in its order; return its result, and what was asked."""
     world, steps, reply = iter(world), [], None
@@ -58,7 +66,7 @@ def carry_out(talk: Dialogue, plan, world, left: say.Exit | None = None) -> obje
 
 
 def expected(talk: Dialogue, patterns, world):
-    match, steps = carry_out(talk, Plans(talk).expect(compile_all(patterns), 5), world)
+    match, steps = carry_out(talk, planning(talk).expect(compile_all(patterns), 5), world)
     return match, steps
 
 
@@ -92,7 +100,8 @@ def test_an_end_before_the_pattern_is_told_with_the_exit_record() -> None:
     """Which comes right behind; the last line needs no newline for a dollar."""
     talk = dialogue()
     with pytest.raises(
-        ExpectEnded, match=r"(?s)the container ended before: never.*exited with 7"
+        ExpectEnded,
+        match=r"(?s)the container ended before: never.*waited +0.50 s.*exited with 7",
     ):
         expected(talk, "never", [out(0, b"x"), *ENDS, EXITED])
     match, _ = expected(talk, "x$", [])
@@ -127,10 +136,10 @@ def test_a_conversation_that_is_over_or_lost_ends_it() -> None:
 def test_who_is_cut_off_looks_for_the_record_in_the_files() -> None:
     """The shim may have thrown us out because the container has ended."""
     talk = dialogue()
-    code, steps = carry_out(talk, Plans(talk).exit(5, send_eof=False), [None], EXITED)
+    code, steps = carry_out(talk, planning(talk).exit(5, send_eof=False), [None], EXITED)
     assert (code, steps) == (7, [Receive(), Recall()])
     talk = dialogue()
-    plan = Plans(talk).refused("stdin", Ended("protocol", "stdin at 5"))
+    plan = planning(talk).refused("stdin", Ended("protocol", "stdin at 5"))
     error, _ = carry_out(talk, plan, [None], EXITED)
     assert isinstance(error, ExpectEnded)
     assert "exited with 7" in str(error)
@@ -162,7 +171,7 @@ def test_what_was_there_before_is_for_the_screen_alone() -> None:
         expected(talk, "old", [out(0, b"old new"), Silence.LATE])
     assert expected(talk, "new", [])[0].start == 4
     shown, _ = carry_out(
-        talk, Plans(talk).expect_screen(*screen_pattern("old$|old new"), 5), []
+        talk, planning(talk).expect_screen(*screen_pattern("old$|old new"), 5), []
     )
     assert str(shown) == "old new"
 
@@ -174,28 +183,30 @@ def test_a_screen_that_never_shows_it() -> None:
     for pattern in ("never", "(a|aa)+!"):
         with pytest.raises(ExpectTimeout, match="not on the screen in 5 s"):
             carry_out(
-                talk, Plans(talk).expect_screen(*screen_pattern(pattern), 5), [Silence.LATE]
+                talk, planning(talk).expect_screen(*screen_pattern(pattern), 5), [Silence.LATE]
             )
-    plan = Plans(talk).expect_screen(*screen_pattern("never"), 5)
-    with pytest.raises(ExpectEnded, match="before the screen showed"):
+    plan = planning(talk).expect_screen(*screen_pattern("never"), 5)
+    with pytest.raises(
+        ExpectEnded, match=r"before the screen showed: never\n  waited +0.50 s"
+    ):
         carry_out(talk, plan, [*ENDS, EXITED])
     with pytest.raises(UsageError):
-        carry_out(dialogue(), Plans(dialogue()).expect_screen(*screen_pattern("x"), 5), [])
+        carry_out(dialogue(), planning(dialogue()).expect_screen(*screen_pattern("x"), 5), [])
 
 
 def test_ctrl_d_is_pressed_again_where_a_terminal_has_swallowed_it() -> None:
     """After each second without anything; never at a pipe."""
     talk = dialogue(Size(80, 24))
     code, steps = carry_out(
-        talk, Plans(talk).exit(5, send_eof=True), [None, Silence.IDLE, None, EXITED]
+        talk, planning(talk).exit(5, send_eof=True), [None, Silence.IDLE, None, EXITED]
     )
     assert code == 7
     assert steps == [TypeEnd(), Receive(AGAIN_SECONDS), TypeEnd(), Receive(AGAIN_SECONDS)]
-    code, steps = carry_out(dialogue(), Plans(talk).exit(5, send_eof=True), [])
+    code, steps = carry_out(dialogue(), planning(talk).exit(5, send_eof=True), [])
     assert (code, steps) == (7, [])
     talk = dialogue()
     _, steps = carry_out(
-        talk, Plans(talk).exit(5, send_eof=True), [None, out(0, b"x"), EXITED]
+        talk, planning(talk).exit(5, send_eof=True), [None, out(0, b"x"), EXITED]
     )
     assert steps == [TypeEnd(), Receive(), Receive()]
 
@@ -204,23 +215,37 @@ def test_an_end_that_is_refused_or_late() -> None:
     """A closed stdin is what was wanted; somebody else's is not."""
     talk = dialogue()
     closed = Refused("stdin_closed", "closed")
-    assert carry_out(talk, Plans(talk).exit(5, send_eof=True), [closed, EXITED])[0] == 7
+    assert carry_out(talk, planning(talk).exit(5, send_eof=True), [closed, EXITED])[0] == 7
     talk = dialogue()
     with pytest.raises(SendRefused, match="the end of stdin was refused: leased"):
-        carry_out(talk, Plans(talk).exit(5, send_eof=True), [Refused("leased", "leased")])
+        carry_out(talk, planning(talk).exit(5, send_eof=True), [Refused("leased", "leased")])
     with pytest.raises(ExpectTimeout, match="not ended in 5 s"):
-        carry_out(talk, Plans(talk).exit(5, send_eof=False), [Silence.LATE])
-    with pytest.raises(ExpectEnded, match="without a record"):
-        carry_out(talk, Plans(talk).exit(5, send_eof=False), [None])
+        carry_out(talk, planning(talk).exit(5, send_eof=False), [Silence.LATE])
+    with pytest.raises(ExpectEnded, match=r"without a record\n  waited +0.50 s"):
+        carry_out(talk, planning(talk).exit(5, send_eof=False), [None])
 
 
 def test_a_refusal_is_the_container_s_end_when_that_is_why() -> None:
     """Otherwise it is what it is."""
     talk = dialogue()
     closed = Refused("stdin_closed", "closed")
-    error, _ = carry_out(talk, Plans(talk).refused("stdin", closed), [Silence.LATE])
+    error, _ = carry_out(talk, planning(talk).refused("stdin", closed), [Silence.LATE])
     assert isinstance(error, SendRefused)
-    error, _ = carry_out(talk, Plans(talk).refused("stdin", Refused("leased", "x")), [])
+    error, _ = carry_out(talk, planning(talk).refused("stdin", Refused("leased", "x")), [])
     assert isinstance(error, SendRefused)
-    error, _ = carry_out(talk, Plans(talk).refused("stdin", closed), [EXITED])
+    error, _ = carry_out(talk, planning(talk).refused("stdin", closed), [EXITED])
     assert isinstance(error, ExpectEnded)
+
+
+def test_a_size_that_was_set_is_waited_for() -> None:
+    """It may come behind the answer; no longer than it can come."""
+    size, told = Size(90, 20), say.Resized(offset=0, time=0, columns=90, rows=20)
+    talk = dialogue(Size(80, 24))
+    carry_out(talk, planning(talk).take_size(size), [out(0, b"x"), told])
+    assert talk.watcher.snapshot().size == size
+    for world in ([], [None], [Silence.LATE]):
+        talk = dialogue(size if not world else Size(80, 24))
+        assert len(carry_out(talk, planning(talk).take_size(size), world)[1]) == len(world)
+    for talk in (dialogue(), dialogue(Size(80, 24))):
+        talk.blind = True
+        assert carry_out(talk, planning(talk).take_size(size), [])[1] == []

@@ -170,9 +170,13 @@ def test_a_terminal_in_the_middle_of_its_life_begins_as_it_was(shop) -> None:
 
     assert last == ["new", "", "    red"]
     shop.ended(box)
+    beyond = ("-o", shop.scratch / "none.cast", "--from", "offset:300000")
+    assert "offset 300000 is in the future" in refused(shop, "record", box, *beyond)
     for where in ("start", "tail:1", "offset:9", "live"):
         assert screen(*record(shop, box, "--from", where)) == last
     wait_for(lambda: not shop.path(box, "attach.sock").exists())
+    assert "offset 300000 is in the future" in refused(shop, "record", box, *beyond)
+    assert not beyond[1].exists()
     for where in ("start", "tail:1", "offset:9", "live"):
         again = record(shop, box, "--from", where)
         assert screen(*again) == last
@@ -272,6 +276,7 @@ def test_a_file_that_is_there_is_not_overwritten_by_accident(shop) -> None:
         (("-o", "/"), "/ is there already"),
         (("-o", "x", "--from", "yesterday"), "is none of start, live"),
         (("-o", "x", "--from", "none"), "nothing is to be recorded"),
+        (("-o", "x", "--from", "offset:9"), "offset 9 is in the future of 2"),
         (("-o", "x", "--since", "never"), "is no time"),
         (("-o", "x", "--for", "-1"), "no positive number"),
         (("-o", "x", "--size", "big"), "is not a size"),

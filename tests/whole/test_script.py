@@ -128,6 +128,7 @@ def test_a_bundle_an_environment_and_a_size(shop, opened_blocking) -> None:
         with box.session() as s:
             s.expect(r"b=c,/root\r\n17 91\r\n")
             s.resize(70, 20)
+            assert s.snapshot().size == (70, 20)
             s.send_line("echoed")
             s.expect("echoed$")
             shown = s.expect_screen("echoed")

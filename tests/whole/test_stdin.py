@@ -24,29 +24,24 @@ async def read_bytes(client, size: int) -> bytes:
     return data
 
 
-async def test_cat_echoes_and_an_explicit_eof_ends_it(shop) -> None:
+async def test_cat_echoes_and_an_explicit_eof_ends_it(session) -> None:
     """What is sent comes back; send returns when the container has it."""
-    box = shop.run("cat", options=("-i",))
-    with trio.fail_after(PATIENCE):
-        async with attach(box, root=str(shop.root), since="start") as client:
-            await client.send(b"hello\n")
-            assert await read_bytes(client, 6) == b"hello\n"
-            await client.send_eof()
-            events = [event async for event in client]
-
-    assert events[-1].record["exit_code"] == 0
+    cat = await session(["cat"])
+    await cat.send_line("hello")
+    await cat.expect_exact("hello\n")
+    assert await cat.exit(send_eof=True) == 0
+    assert cat.record["bytes"]["stdout"] == len("hello\n")
 
 
-async def test_one_client_leaving_does_not_close_stdin_for_the_others(shop) -> None:
+async def test_one_client_leaving_does_not_close_stdin_for_the_others(container) -> None:
     """Only an explicit end does."""
-    box = shop.run("cat", options=("-i",))
-    with trio.fail_after(PATIENCE):
-        async with attach(box, root=str(shop.root), since="start") as stays:
-            async with attach(box, root=str(shop.root), since="none") as leaves:
-                await leaves.send(b"from the one that leaves\n")
-            await read_bytes(stays, 25)
-            await stays.send(b"still open\n")
-            assert await read_bytes(stays, 11) == b"still open\n"
+    box = await container(["cat"])
+    async with box.session() as stays:
+        async with box.session(since="none") as leaves:
+            await leaves.send_line("from the one that leaves")
+        await stays.expect_exact("from the one that leaves\n")
+        await stays.send_line("still open")
+        await stays.expect_exact("still open\n")
 
 
 async def test_stdin_once_closes_when_the_first_writer_leaves(shop) -> None:
@@ -63,14 +58,12 @@ async def test_stdin_once_closes_when_the_first_writer_leaves(shop) -> None:
     assert shop.output(box) == b"only this\n"
 
 
-async def test_without_stdin_the_container_reads_eof_at_once(shop) -> None:
+async def test_without_stdin_the_container_reads_eof_at_once(session) -> None:
     """And a client that sends is told so."""
-    box = shop.run("sh", "-c", "cat; echo over; sleep 1000")
-    with trio.fail_after(PATIENCE):
-        async with attach(box, root=str(shop.root), since="start") as client:
-            assert await read_bytes(client, 5) == b"over\n"
-            with pytest.raises(Refused, match="closed"):
-                await client.send(b"x")
+    talk = await session(["sh", "-c", "cat; echo over; sleep 1000"], stdin=False)
+    await talk.expect_exact("over\n")
+    with pytest.raises(Refused, match="closed"):
+        await talk.client.send(b"x")
 
 
 def test_a_pipe_into_attach_ends_the_container(shop) -> None:
@@ -116,17 +109,16 @@ def test_stdin_without_i_is_dev_null(shop) -> None:
     assert shop.output(box) == b"/dev/null\n0\n"
 
 
-async def test_an_eof_from_one_client_is_the_end_for_all(shop) -> None:
+async def test_an_eof_from_one_client_is_the_end_for_all(container) -> None:
     """After it nobody's bytes are taken, and everybody sees the end."""
-    box = shop.run("sh", "-c", "cat; echo over; sleep 1000", options=("-i",))
-    with trio.fail_after(PATIENCE):
-        async with attach(box, root=str(shop.root), since="start") as other:
-            async with attach(box, root=str(shop.root), since="none") as client:
-                await client.send(b"last\n")
-                await client.send_eof()
-            assert await read_bytes(other, 10) == b"last\nover\n"
-            with pytest.raises(Refused, match="closed"):
-                await other.send(b"too late\n")
+    box = await container(["sh", "-c", "cat; echo over; sleep 1000"])
+    async with box.session() as other:
+        async with box.session(since="none") as one:
+            await one.send_line("last")
+            await one.send_eof()
+        await other.expect_exact("last\nover\n")
+        with pytest.raises(Refused, match="closed"):
+            await other.client.send(b"too late\n")
 
 
 def test_a_writer_that_is_killed_closes_nothing(shop) -> None:

@@ -216,24 +216,22 @@ def test_a_pipe_into_an_exclusive_attach_closes_what_only_the_owner_may(shop) ->
 
 
 @pytest.mark.parametrize("policy", ["never", "owner"])
-def test_no_end_is_typed_at_a_terminal_by_who_may_not(shop, policy) -> None:
+def test_no_end_is_typed_at_a_terminal_by_who_may_not(session, policy) -> None:
     """VEOF is what an end of stdin is there; what is typed otherwise is nobody's business."""
-    script = "cat; echo over"
-    box = fed(shop, policy, "sh", "-c", script, options=("-t", "-i", "-d"))
-    with attach_blocking(box, root=str(shop.root), since="none") as client:
-        client.send(b"line\n", PATIENCE)
-        with pytest.raises(Refused, match=f"--stdin-eof {policy}"):
-            client.send_eof(PATIENCE)
-        client.send(b"more\n", PATIENCE)
-        wait_for(lambda: shop.output(box).endswith(b"more\r\nmore\r\n"))
-        assert b"over" not in shop.output(box)
-        if policy == "owner":
-            client.lease("take", PATIENCE)
-            client.send_eof(PATIENCE)
-        else:
-            client.send(b"\x04", PATIENCE)
-        wait_for(lambda: b"over" in shop.output(box))
-    assert shop.ended(box)["exit_code"] == 0
+    command, options = ["sh", "-c", "cat; echo over"], ["--stdin-eof", policy]
+    talk = session(command, terminal=True, options=options)
+    talk.send_line("line")
+    with pytest.raises(Refused, match=f"--stdin-eof {policy}"):
+        talk.client.send_eof(PATIENCE)
+    talk.send_line("more")
+    assert "over" not in talk.expect_exact("more\r\nmore\r\n").before
+    if policy == "owner":
+        talk.client.lease("take", PATIENCE)
+        talk.client.send_eof(PATIENCE)
+    else:
+        talk.send_control("d")
+    talk.expect_exact("over")
+    assert talk.wait() == 0
 
 
 def kill_server_and(shop, box: str, meanwhile) -> None:

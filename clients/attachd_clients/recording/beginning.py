@@ -5,7 +5,6 @@ import sys
 from attachd.errors import UsageError
 from attachd.state.sizes import DEFAULT_SIZE, Size
 from attachd.wire import messages as say
-from attachd.wire.origin import parse_origin
 from attachd_clients.aio import Client, attach
 from attachd_clients.places import Place
 from attachd_clients.rebuild import Rebuild
@@ -30,17 +29,16 @@ async def find_beginning(
     terminal = place.has_terminal(execution)
     if since == "live":
         return NOW, "screen" if terminal else since
-    if since == "start" or not terminal:
+    if since == "start":
         return 0, since
-    at = await _find(place, since, name, execution)
-    return at, f"offset:{max(0, at - SCREEN_BYTES)}"
+    at = await _find(
+        place, since, name, execution
+    )  # before a file is made for what is not there
+    return (at, f"offset:{max(0, at - SCREEN_BYTES)}") if terminal else (0, since)
 
 
 async def _find(place: Place, since: str, name: str, execution: str) -> int:
     """Return the offset that ``since`` means, without taking any output."""
-    origin = parse_origin(since)
-    if origin.kind == "offset":
-        return origin.number
     async with attach(
         place.id,
         root=place.root,

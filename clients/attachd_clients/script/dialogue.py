@@ -28,6 +28,7 @@ class Dialogue:
     record: say.Record | None = None
     lost: AttachdError | None = None
     over: bool = False  #: nothing comes any more
+    blind: bool = False  #: it is attached without output, and without what belongs to it
     match: Match | None = None
     _ended: set[str] = attrs.field(factory=set)
 

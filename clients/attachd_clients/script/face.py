@@ -29,7 +29,7 @@ class Face:
     ) -> None:
         self.timeout = timeout
         self._dialogue = dialogue
-        self._plans = Plans(dialogue)
+        self._plans = Plans(dialogue, clock)
         self._clock = clock
         self._begun = clock()
 

@@ -31,6 +31,7 @@ class Scene:
     record: Record | None = None
     output_ended: bool = False
     lost: str = ""  #: why the container cannot be reached any more
+    waited: float | None = None  #: seconds, where the headline does not tell them
 
     @property
     def container(self) -> str:
@@ -100,7 +101,8 @@ def tell(headline: str, scene: Scene, wanted: Sequence[Wanted] = ()) -> str:
 
 
 def _facts(scene: Scene) -> list[tuple[str, str]]:
-    facts = [
+    facts = [] if scene.waited is None else [("waited", f"{scene.waited:.2f} s")]
+    facts += [
         ("container", scene.container),
         ("output", f"{scene.waiting} bytes without a match, up to offset {scene.offset}"),
     ]

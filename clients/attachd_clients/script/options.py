@@ -64,7 +64,7 @@ def begin(
     size = Size(welcome.columns, welcome.rows) if welcome else place.last_size()
     hidden = since == "live"
     visible = (welcome.newest if welcome else float("inf")) if hidden else 0
-    return Dialogue.begin(
+    dialogue = Dialogue.begin(
         place.id,
         welcome,
         size if terminal else None,
@@ -72,6 +72,8 @@ def begin(
         streams=streams,
         limit=limit,
     )
+    dialogue.blind = since == "none"
+    return dialogue
 
 
 def _has_terminal(place: Place) -> bool:

@@ -15,6 +15,7 @@ from attachd_clients.script.match import Match
 from attachd_clients.script.options import TIMEOUT_SECONDS, USUAL, AttachOptions, Timeout
 from attachd_clients.script.patterns import Pattern, Patterns, compile_all
 from attachd_clients.script.plain_driving import Driver
+from attachd_clients.script.plans import GRACE_SECONDS
 from attachd_clients.script.screen import Snapshot
 
 
@@ -138,6 +139,7 @@ class Session(Driver):
         __tracebackhide__ = True
         size = Size(columns, rows)
         self._asked(lambda left: self.client.resize(size, left), f"the size {size}", timeout)
+        self._carry_out(self._plans.take_size(size), GRACE_SECONDS)
 
     def signal(self, number: str | int, timeout: Timeout = USUAL) -> None:
         """Send a signal, by name or number, to the container's init. Raises UsageError."""

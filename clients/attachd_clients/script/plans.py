@@ -11,6 +11,7 @@ from typing import TypeVar
 import attrs
 
 from attachd.errors import AttachdError, Refused, UsageError
+from attachd.state.sizes import Size
 from attachd_clients.conversation import Ended, Event
 from attachd_clients.outcome import shell_code
 from attachd_clients.script.dialogue import Dialogue
@@ -75,17 +76,22 @@ Plan = Generator[Step, Reply, T]
 
 
 class Plans:
-    """The plans of one session. ``seconds`` is how long a plan may take, for its failure."""
+    """The plans of one session, one at a time.
 
-    def __init__(self, dialogue: Dialogue) -> None:
+    ``seconds`` is how long a plan may take, for its failure; the clock tells how long it took.
+    """
+
+    def __init__(self, dialogue: Dialogue, clock: Callable[[], float]) -> None:
         self._dialogue = dialogue
+        self._clock = clock
+        self._begun = 0.0
 
     # Output
 
     def expect(self, wanted: Sequence[Wanted], seconds: float | None) -> Plan[Match]:
         """Find what is wanted. Raises ExpectTimeout, ExpectEnded."""
         dialogue, search = self._dialogue, Search(wanted, self._dialogue.buffer)
-        unsearched = False
+        self._begun, unsearched = self._clock(), False
         while True:
             while search.feed():
                 unsearched = not search.due
@@ -137,7 +143,11 @@ class Plans:
                 f"not seen in {_told(seconds)}: {headline(wanted)}", dialogue.scene(), wanted
             )
         what = "the container" if dialogue.record is not None else "the output"
-        raise ExpectEnded(f"{what} ended before: {headline(wanted)}", dialogue.scene(), wanted)
+        raise self._ended(f"{what} ended before: {headline(wanted)}", wanted)
+
+    def _ended(self, told: str, wanted: Sequence[Wanted] = ()) -> ExpectEnded:
+        waited = self._clock() - self._begun
+        return ExpectEnded(told, attrs.evolve(self._dialogue.scene(), waited=waited), wanted)
 
     def _endless(self, wanted: Sequence[Wanted], seconds: float | None) -> ExpectTimeout:
         return ExpectTimeout(
@@ -165,6 +175,7 @@ class Plans:
         dialogue, reply = self._dialogue, None
         if dialogue.watcher is None:
             raise UsageError("there is no screen: the container has no terminal")
+        self._begun = self._clock()
         while True:
             shown = dialogue.watcher.snapshot()
             if _shows(pattern, shown):
@@ -175,7 +186,7 @@ class Plans:
                 )
             if dialogue.ended:
                 yield from self._wait_record(GRACE_SECONDS)
-                raise ExpectEnded(f"ended before the screen showed: {told}", dialogue.scene())
+                raise self._ended(f"ended before the screen showed: {told}")
             reply = yield Receive()
 
     # The end
@@ -193,6 +204,7 @@ class Plans:
     def exit(self, seconds: float | None, *, send_eof: bool) -> Plan[int]:
         """Wait for the container's end; return its code. Raises ExpectTimeout, ExpectEnded."""
         dialogue, again = self._dialogue, None
+        self._begun = self._clock()
         if send_eof and dialogue.record is None:
             yield from self._type_end()
             again = AGAIN_SECONDS if dialogue.watcher is not None else None
@@ -206,7 +218,7 @@ class Plans:
             elif reply is Silence.LATE:
                 raise ExpectTimeout(f"not ended in {_told(seconds)}", dialogue.scene())
         if dialogue.record is None:
-            raise ExpectEnded("the container is gone, without a record", dialogue.scene())
+            raise self._ended("the container is gone, without a record")
         return shell_code(dialogue.record)
 
     def _type_end(self) -> Plan[None]:
@@ -231,6 +243,18 @@ class Plans:
         if scene.record is not None or scene.lost:
             return ExpectEnded(f"the container had ended: {what}", scene)
         return SendRefused(f"refused: {what}: {error}", scene)
+
+    def take_size(self, size: Size) -> Plan[None]:
+        """Take events until a size that was set is the screen's, or nothing comes any more.
+
+        To be given GRACE_SECONDS: it may come behind the answer.
+        """
+        dialogue, watcher = self._dialogue, self._dialogue.watcher
+        if watcher is None or dialogue.blind:
+            return
+        while watcher.heard != size and not dialogue.over and dialogue.lost is None:
+            if (yield Receive()) is Silence.LATE:
+                return
 
     def catch_up(self, done: Callable[[], bool]) -> Plan[None]:
         """Take events until it is done, or nothing comes any more."""

@@ -34,6 +34,7 @@ class Watcher:
 
     def __init__(self, size: Size, modes: bytes = b"") -> None:
         self._size = size if size.usable else DEFAULT_SIZE
+        self.heard = self._size  #: the newest size that was told
         self._emulator = Emulator(*self._size)
         self._emulator.feed(modes)
         self._modes = Modes()
@@ -51,6 +52,7 @@ class Watcher:
     def resize(self, size: Size) -> None:
         """The terminal has this size from here on."""
         if size.usable:
+            self.heard = size
             self._backlog.append(size)
 
     def snapshot(self) -> Snapshot:
