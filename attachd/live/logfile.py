@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import trio
@@ -65,6 +66,7 @@ class LogFile:
         self._pair = pair
         self._care = care
         self._timeline: Timeline | None = None  #: the sizes of the container's terminal
+        self._end: Callable[[], tuple[int, str]] | None = None
         self._bell = feed.subscribe()
         self._open_since: tuple[int, float] | None = (
             None  #: where an open line began, and when
@@ -151,7 +153,14 @@ class LogFile:
             self._do_chores()
         self._feed.unsubscribe(self._bell)
         self._deny_wishes()
+        text = self._lines.closing(*self._end()) if self._end is not None else b""
+        if text:
+            await self._write(text, give_up=True)
         await trio.to_thread.run_sync(self._shelf.sync)
+
+    def know_end(self, end: Callable[[], tuple[int, str]]) -> None:
+        """``end`` returns, after the feed's end, when (ns) and how the container ended."""
+        self._end = end
 
     def know_sizes(self, timeline: Timeline) -> None:
         """The container has a terminal, which had these sizes. To be called before ``run``."""
@@ -177,7 +186,7 @@ class LogFile:
         if self._form != asciicast.FORMAT:
             return FORMATS[self._form](unfinished)
         base = None if self._words.size == self._words.start else self._read_base()
-        return asciicast.CastLines(self._timeline, base, offset)
+        return asciicast.CastLines(self._timeline, base, offset, unfinished)
 
     def _read_base(self) -> int:
         """Return the beginning of the recording that the file is; of a pipe, about that."""

@@ -22,6 +22,7 @@ from attachd.live.program import Ends, Program
 from attachd.live.settings import Settings
 from attachd.live.shelf import Shelf, number_of
 from attachd.live.squeeze import squeeze
+from attachd.state.asciicast import end_text
 from attachd.state.header import Header
 from attachd.state.retention import Limits
 from attachd.wire import messages as say
@@ -48,8 +49,9 @@ class Shim:
         self._shelves = [self._make_shelf(number) for number in range(len(settings.logs))]
         logs = [self._make_log(feed, shelf) for shelf in self._shelves]
         self.program = self._make_program(feed, logs)
-        if self.program.past is not None:
-            for log in logs:
+        for log in logs:
+            log.know_end(self._end)
+            if self.program.past is not None:
                 log.know_sizes(self.program.past.timeline)
         self.execs = Execs(self._make_home(), self.container, table.kept)
         self._connections: set[Connection] = set()
@@ -93,6 +95,10 @@ class Shim:
         self.container.write_phase()
         program.feed.finish(record)
         await clean_up(self._header, self.container, settings)
+
+    def _end(self) -> tuple[int, str]:
+        header = self._header
+        return header.exit_time, end_text(header.exit_code, header.exit_status)
 
     # What it is made of
 

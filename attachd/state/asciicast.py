@@ -9,6 +9,7 @@ import codecs
 import json
 from collections.abc import Iterator, Mapping
 
+from attachd.state.exitrecord import CLD_DUMPED, CLD_EXITED, CLD_KILLED
 from attachd.state.ring import STDERR, STDOUT
 from attachd.state.sizes import DEFAULT_SIZE, Size
 from attachd.state.timeline import Change, Timeline
@@ -18,6 +19,9 @@ FORMAT = "asciicast"
 
 #: The header of a log is far shorter.
 MAX_HEADER = 4096
+
+#: The bit of ``unfinished`` that is not a stream's.
+END_TOLD = 1 << 8
 
 OUTPUT, INPUT, RESIZE, MARKER = "o", "i", "r", "m"
 
@@ -43,6 +47,14 @@ def event(time: int, code: str, data: str) -> bytes:
 def missing(start: int, end: int, reason: str) -> str:
     """Return a marker's text for output that is not there."""
     return f"gap: {end - start} bytes from offset {start}: {reason}"
+
+
+def end_text(code: int, status: int) -> str:
+    """Return a marker's text for an end, of which si_code and si_status are known (waitid(2))."""
+    if code == CLD_EXITED:
+        return f"exit {status}"
+    killed = code in (CLD_KILLED, CLD_DUMPED)
+    return f"exit: killed by signal {status}" if killed else "exit: nobody saw how"
 
 
 def _line(value: object) -> bytes:
@@ -95,12 +107,15 @@ class CastLines:
     #: Half a character is of no use to anybody.
     is_patient = True
 
-    #: A file may end anywhere: no event is open.
-    unfinished = 0
-
     def __init__(
-        self, timeline: Timeline | None = None, base: int | None = None, at: int = 0
+        self,
+        timeline: Timeline | None = None,
+        base: int | None = None,
+        at: int = 0,
+        unfinished: int = 0,
     ) -> None:
+        #: A file may end anywhere, no event is open: only whether the end was told is noted.
+        self.unfinished = unfinished & END_TOLD
         self._timeline = timeline
         self._base = base
         self._size = DEFAULT_SIZE
@@ -145,6 +160,16 @@ class CastLines:
     def gap(self, start: int, end: int, time: int, reason: str) -> bytes | None:
         """Return a marker that tells what is missing."""
         return self._event(time, MARKER, missing(start, end, reason))
+
+    def closing(self, time: int, end: str) -> bytes:
+        """Return a marker that tells the container's end, once.
+
+        Its last output may have been read later than ``time``; then it comes with that.
+        """
+        if self.unfinished:
+            return b""
+        self.unfinished = END_TOLD
+        return self._event(max(time, self._time), MARKER, end)
 
     def _begin(self, change: Change | None, time: int) -> int:
         base = self._base = time - time % _SECOND

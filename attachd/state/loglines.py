@@ -46,6 +46,9 @@ class Format(Protocol):
     def opening(self, time: int) -> bytes:
         """Return what a file begins with; to be asked when its first text was fed."""
 
+    def closing(self, time: int, end: str) -> bytes:
+        """Return what tells the container's end; nothing where it has no place, or was told."""
+
 
 class _Bare:
     """A format whose files begin with their first line, and whose lines do not wait for long."""
@@ -57,6 +60,10 @@ class _Bare:
 
     def opening(self, time: int) -> bytes:
         """Return nothing."""
+        return b""
+
+    def closing(self, time: int, end: str) -> bytes:
+        """Return nothing: the exit record tells it."""
         return b""
 
 

@@ -20,7 +20,7 @@ import trio
 from attachd.errors import AttachdError, Refused
 from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire import messages as say
-from attachd_clients.conversation import WINDOW, Answer, Conversation, Ended, Event
+from attachd_clients.conversation import WINDOW, Answer, Conversation, Ended, Event, whole
 from attachd_clients.history import recall, recall_exec
 from attachd_clients.places import Place
 
@@ -60,6 +60,7 @@ async def attach(
     what is written to stdin, too. Raises NoSuchContainer, Ended when the server refuses
     (``other_stream``: it is another container), UsageError when there is nothing to read.
     """
+    made = whole(spec)  # first of all: it is wrong whatever there is
     place = Place.find(container, root)
     conversation = Conversation(
         since=since,
@@ -70,7 +71,7 @@ async def attach(
         size=size,
         stream_id=stream_id,
         exec=exec,
-        spec=spec or {},
+        spec=made,
         input=input,
     )
     client = Client(place, conversation)

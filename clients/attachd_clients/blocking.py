@@ -19,7 +19,7 @@ import attrs
 from attachd.errors import AttachdError, Refused
 from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire import messages as say
-from attachd_clients.conversation import WINDOW, Answer, Conversation, Ended, Event
+from attachd_clients.conversation import WINDOW, Answer, Conversation, Ended, Event, whole
 from attachd_clients.history import recall, recall_exec
 from attachd_clients.places import Place
 
@@ -50,6 +50,7 @@ def attach_blocking(
 
     The arguments and errors are those of `attachd_clients.aio.attach`.
     """
+    made = whole(spec)  # first of all: it is wrong whatever there is
     place = Place.find(container, root)
     conversation = Conversation(
         since=since,
@@ -60,7 +61,7 @@ def attach_blocking(
         size=size,
         stream_id=stream_id,
         exec=exec,
-        spec=spec or {},
+        spec=made,
         input=input,
     )
     client = BlockingClient(place, conversation)

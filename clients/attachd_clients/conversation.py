@@ -10,7 +10,7 @@ from collections import deque
 
 import attrs
 
-from attachd.errors import AttachdError, Refused
+from attachd.errors import AttachdError, Refused, UsageError
 from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire import messages as say
 from attachd.wire.session import VERSION, Pause, Role, Session, State
@@ -378,6 +378,13 @@ class Conversation:
         ):
             self._say(say.StdinEof(offset=self._eof_at))
             self._eof_sent = True
+
+
+def whole(spec: say.Record | None) -> say.Record:
+    """Return a spec; raises UsageError for an empty one, which would mean no exec at all."""
+    if spec is not None and not spec.get("argv"):
+        raise UsageError("an exec's spec says what to execute: {'argv': [...], ...}")
+    return spec or {}
 
 
 def _too_old(feature: str) -> Refused:

@@ -1,10 +1,12 @@
 """The Trio client, in front of a peer that does not read."""
 
+import pytest
 import trio
-from attachd_clients.aio import Client
+from attachd_clients.aio import Client, attach
 from attachd_clients.conversation import Conversation
 from attachd_clients.places import Place
 
+from attachd.errors import UsageError
 from attachd.wire import messages as say
 from attachd.wire.session import VERSION, Pause, Role, Session
 
@@ -47,3 +49,10 @@ async def test_a_send_that_is_given_up_cuts_no_frame() -> None:
     assert heard == data
     ours.close()
     theirs.close()
+
+
+async def test_a_spec_that_names_no_program_is_refused() -> None:
+    """An empty one would mean the container's own program, and whoever ends that ends all."""
+    with pytest.raises(UsageError, match="argv"):
+        async with attach("box", root="/nowhere", spec={}):
+            pass

@@ -240,4 +240,3 @@ def test_a_rotated_file_that_only_ends_a_character_begins_now() -> None:
 def test_formats_name() -> None:
     """As ``--log asciicast:PATH`` has it."""
     assert asciicast.FORMAT == "asciicast"
-    assert CastLines.unfinished == 0
