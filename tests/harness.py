@@ -162,12 +162,17 @@ class Shop:
         for container in self.made:
             if self.path(container).exists():
                 self.call("attachctl", "rm", "--force", container, check=False)
-        left = subprocess.run(
-            ["runc", "list", "-q"], stdout=subprocess.PIPE, check=False, timeout=PATIENCE
-        ).stdout.decode()
-        for container in set(left.split()) & set(self.made):
+        left = self._left()
+        for container in left:
             subprocess.run(
                 ["runc", "delete", "--force", container], check=False, timeout=PATIENCE
             )
         wait_for(lambda: not self.processes())
-        assert not set(left.split()) & set(self.made)
+        assert not left & self._left()
+
+    def _left(self) -> set[str]:
+        """Return what the runtime has of ours; a shim may be about to delete it."""
+        listed = subprocess.run(
+            ["runc", "list", "-q"], stdout=subprocess.PIPE, check=False, timeout=PATIENCE
+        )
+        return set(listed.stdout.decode().split()) & set(self.made)

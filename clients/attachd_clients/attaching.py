@@ -183,7 +183,7 @@ def _client(
         name=_own_name(),
         size=size,
         exec=wish.execution,
-        spec=wish.spec,
+        spec=wish.spec or None,
         connection=_inherited(wish.fd),
     )
 

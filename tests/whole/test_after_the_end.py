@@ -101,7 +101,7 @@ def test_inspect_tells_the_state_and_the_record(shop) -> None:
     box = ended(shop)
     found = json.loads(shop.ctl("inspect", box))
 
-    assert set(found) == {"state", "exit"}
+    assert set(found) == {"state", "exit", "execs"}
     assert found["state"]["id"] == box
     assert found["exit"] == json.loads(shop.path(box, "exit.json").read_text())
 

@@ -160,6 +160,14 @@ def test_following_until_then_ends_then(shop) -> None:
     assert time.time() >= begun + 0.5
 
 
+def test_following_until_a_time_that_is_over_tells_what_was_before(shop) -> None:
+    """However long it takes to read that."""
+    box = speaker(shop, r"one\n", r"two\n")
+    done = logs(shop, "-f", "--until", f"{time.time():.9f}", box)
+
+    assert done.stdout == b"one\ntwo\n"
+
+
 def test_following_ends_with_the_container_and_its_last_byte(shop) -> None:
     """Lines come when they are said."""
     box = speaker(shop, r"one\n")

@@ -15,7 +15,7 @@ from attachd.errors import AttachdError
 from attachd.wire import messages as say
 from attachd_clients.arguments import FAILED
 from attachd_clients.following import follow, follow_blocking
-from attachd_clients.lines import STREAMS, Line
+from attachd_clients.lines import STREAMS, Line, Position
 from attachd_clients.moments import parse_moment
 from attachd_clients.places import Place
 from attachd_clients.printer import Printer
@@ -149,8 +149,7 @@ def _timed(source: Iterator[Batch]) -> Iterator[tuple[int, Place, Record]]:
 async def _follow_all(query: _Query, places: list[Place], printer: Printer) -> int:
     """Print from all containers as it comes; return the exit code when all have ended."""
     failed: list[str] = []
-    left = (query.until - time.time_ns()) / _SECOND
-    with _one_error(), trio.move_on_after(max(0.0, left)):
+    with _one_error():
         async with trio.open_nursery() as nursery:
             for place in places:
                 nursery.start_soon(_follow, query, place, printer, failed)
@@ -170,21 +169,44 @@ def _one_error() -> Iterator[None]:
 
 
 async def _follow(query: _Query, place: Place, printer: Printer, failed: list[str]) -> None:
-    """Print a container's records. Ends with it; what is wrong with it stops no other."""
+    """Print a container's records. Ends with it; what is wrong with it stops no other.
+
+    When the time is over, what was said before, and is not read yet, is still printed.
+    """
+    told = _Told(query.since)
     try:
-        async with follow(
-            place.id,
-            root=place.root,
-            from_=query.since,
-            streams=query.streams,
-            lines=query.lines,
-            name="logs",
-        ) as follower:
-            while records := await follower.batch():
-                early = query.early(records)
-                printer.tell(place.id, early)
-                if len(early) < len(records):
-                    return
+        with trio.move_on_after(max(0.0, (query.until - time.time_ns()) / _SECOND)):
+            await _print(query, place, printer, told, live=True)
+            return
+        await _print(query, place, printer, told, live=False)
     except AttachdError as error:
         printer.warn(place.id, str(error))
         failed.append(place.id)
+
+
+@attrs.define
+class _Told:
+    """Up to where a container's records were printed."""
+
+    since: str | Position
+
+
+async def _print(
+    query: _Query, place: Place, printer: Printer, told: _Told, *, live: bool
+) -> None:
+    """Print what was not told yet. On cancel: ``told`` is what was printed."""
+    async with follow(
+        place.id,
+        root=place.root,
+        from_=told.since,
+        streams=query.streams,
+        lines=query.lines,
+        live=live,
+        name="logs",
+    ) as follower:
+        while records := await follower.batch():
+            early = query.early(records)
+            printer.tell(place.id, early)
+            told.since = follower.position
+            if len(early) < len(records):
+                return
