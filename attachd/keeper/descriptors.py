@@ -44,6 +44,7 @@ class Table(NamedTuple):
     stderr: int = -1  #: read end; -1 with a terminal
     inner: int = -1  #: with a terminal, the write end of the pipe that ``stdout`` reads
     terminal: int = -1  #: the pseudoterminal's master
+    keeper: int = -1  #: a pidfd of the keeper
 
     def items(self) -> dict[str, int]:
         """Return name -> descriptor, of those that exist."""

@@ -64,13 +64,31 @@ class Execs:
         made = _Exec(name, descriptors.map_header(fd), -1)
         self._execs[name] = made
         ends = tuple(self._held.pop(parcel(name, end), -1) for end in ENDS)
+        terminal = parcel(name, "inner") in self._held
         try:
+            if not terminal and min(ends) < 0:
+                raise OSError("its pipes have gone with a keeper before us")
             made.header.runtime_pid = self._spawn(made, ends)
         except OSError:
             made.header.failed = NOT_EXECUTED
         for fd in ends:
             if fd >= 0:
                 os.close(fd)
+
+    def adopt(self, name: str) -> Header:
+        """Take over one that a keeper before us has begun; return its header.
+
+        A runtime that was at work is killed: what it leaves is nobody's child of ours.
+        """
+        made = self._execs[name] = _Exec(
+            name, descriptors.map_header(self._held[parcel(name, "header")]), -1
+        )
+        header = made.header
+        if header.runtime_pid and not (header.started or header.failed):
+            for pid in (header.runtime_pid, self._read_pid(made)):
+                _kill_if_there(pid)
+            header.failed = 128 + signal.SIGKILL
+        return header
 
     def forget(self, name: str) -> None:
         """A parcel was dropped; without its header an exec is nobody's any more."""
@@ -157,6 +175,12 @@ class Execs:
 def _status(dead: os.waitid_result) -> int:
     """Return an exit status as a shell tells it."""
     return dead.si_status if dead.si_code == os.CLD_EXITED else 128 + dead.si_status
+
+
+def _kill_if_there(pid: int) -> None:
+    with contextlib.suppress(OSError):
+        if pid:
+            os.kill(pid, signal.SIGKILL)
 
 
 def _kill_child(pid: int) -> None:

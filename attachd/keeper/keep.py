@@ -12,7 +12,8 @@ import select
 import signal
 import sys
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from attachd.errors import AttachdError, RuntimeFailed
 from attachd.keeper import console, descriptors, files, parcels, report
@@ -34,6 +35,9 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str
 
 #: A server that lived this long was healthy: the next delay is the first one again.
 HEALTHY_AFTER = 10.0
+
+#: How often an heir looks whether a stranger that has ended was reaped.
+LOOK_MILLISECONDS = 20.0
 
 #: runc delete and start are quick or stuck.
 CALL_LIMIT = 60.0
@@ -71,7 +75,7 @@ def keep(shim: Shim, report_fd: int) -> None:
     environment = clean_environment(os.environ)
     config, header = shim.config, descriptors.map_header(shim.table.header)
     descriptors.Libc().become_subreaper()
-    bell = _hear_signals(header)
+    bell = hear_signals(header)
     try:
         shim = _bring_up(shim, header, environment)
     except (AttachdError, OSError) as error:
@@ -79,22 +83,28 @@ def keep(shim: Shim, report_fd: int) -> None:
         report.send(report_fd, report.of_error(report.as_attachd_error(error)))
         return
     report.send(report_fd, report.of_pid(header.pid))
-    _lower_oom_score(config.oom_score_adj)
+    lower_oom_score(config.oom_score_adj)
     descriptors.lift_descriptor_limit()
     # Only now: its imports would compete with the runtime for the processor, and whoever waits
     # for the report would pay. The pipe and the socket's backlog hold what comes meanwhile.
-    server = Server(shim.table, shim.post, environment)
+    table = shim.table._replace(keeper=os.pidfd_open(os.getpid()))
+    server = Server(table, shim.post, environment)
     runtime = Runtime(config.runtime, config.runtime_root, config.runtime_args)
-    execs = Execs(shim.table.directory, runtime, config.id, environment, server.kept)
-    _watch(shim.table, header, server, execs, bell)
+    execs = Execs(table.directory, runtime, config.id, environment, server.kept)
+    watch(table, header, server, execs, bell)
 
 
-def _hear_signals(header: Header) -> int:
-    """Turn SIGCHLD into a readable descriptor, pass SIGTERM on, ignore the terminal's signals."""
+def hear_signals(header: Header, send: Callable[[int], None] | None = None) -> int:
+    """Turn SIGCHLD into a readable descriptor, pass SIGTERM on, ignore the terminal's signals.
+
+    ``send`` signals a container that is not our child.
+    """
     read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def pass_on(number: int, _frame: object) -> None:
-        if header.pid and not header.exit_code:
+        if send is not None:
+            send(number)
+        elif header.pid and not header.exit_code:
             os.kill(header.pid, number)
 
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
@@ -327,7 +337,7 @@ def _quietly(shim: Shim, environment: dict[str, str], *words: str) -> str:
     return heard.text
 
 
-def _lower_oom_score(adjustment: int | None) -> None:
+def lower_oom_score(adjustment: int | None) -> None:
     """Adjust our own score, after the container was made so that it does not inherit it.
 
     Going below the current value needs CAP_SYS_RESOURCE (proc(5)); a refusal is normal.
@@ -341,20 +351,44 @@ def _lower_oom_score(adjustment: int | None) -> None:
         pass
 
 
-def _watch(
-    table: descriptors.Table, header: Header, server: Server, execs: Execs, bell: int
+class Strangers(Protocol):
+    """Processes that concern us and are not our children: those of a keeper before us."""
+
+    def fds(self) -> list[int]:
+        """Return what becomes readable when one has ended."""
+
+    @property
+    def expected(self) -> bool:
+        """True while it is to be looked again soon."""
+
+    def look(self, news: int) -> int | None:
+        """Note each that has ended; return the wait status of a server that has."""
+
+
+def watch(
+    table: descriptors.Table,
+    header: Header,
+    server: Server,
+    execs: Execs,
+    bell: int,
+    strangers: Strangers | None = None,
 ) -> None:
-    """Wait for deaths and orders until the server has finished."""
-    poller = select.poll()
-    poller.register(bell, select.POLLIN)
-    poller.register(table.orders, select.POLLIN)
-    poller.register(server.post, select.POLLIN)
+    """Wait for deaths and orders until the server has finished.
+
+    Begins with starting one, unless it is among ``strangers``.
+    """
     stdin = table.stdin
-    start_at: float | None = time.monotonic()
+    start_at: float | None = time.monotonic() if strangers is None else None
     while True:
         wait = None if start_at is None else max(0.0, start_at - time.monotonic()) * 1000
+        if strangers is not None and strangers.expected:
+            wait = LOOK_MILLISECONDS if wait is None else min(wait, LOOK_MILLISECONDS)
+        poller = select.poll()
+        theirs = strangers.fds() if strangers is not None else []
+        for fd in (bell, table.orders, server.post, *theirs):
+            poller.register(fd, select.POLLIN)
         for fd, _ in poller.poll(wait):
-            if fd != server.post:
+            if fd in (bell, table.orders):
                 os.read(fd, 4096)
         _heed(server, execs, table.news)
         if header.stdin_closed and stdin >= 0:
@@ -362,6 +396,8 @@ def _watch(
             stdin = -1
             server.forget_stdin()
         status = _reap_all(header, table.news, server.pid, execs)
+        if status is None and strangers is not None:
+            status = strangers.look(table.news)
         if status == 0:
             return
         if status is not None:

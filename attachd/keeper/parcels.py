@@ -13,6 +13,8 @@ import array
 import contextlib
 import os
 import socket
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from attachd.keeper.descriptors import receive_fds
@@ -37,17 +39,32 @@ def make() -> tuple[int, int]:
 
 
 class Post:
-    """One side. A peer that is gone takes nothing, which is no error."""
+    """One side. A peer that is gone takes nothing, which is no error.
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    ``kept`` is what the keeper holds, by name, as our own descriptors: what an heir must get.
+    """
+
+    def __init__(self, fd: int, kept: Mapping[str, int] = MappingProxyType({})) -> None:
+        self.fd = fd
+        self.kept = dict(kept)
+
+    def redirect(self, fd: int) -> None:
+        """Speak to another keeper from now on."""
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = fd
 
     def keep(self, name: str, fd: int) -> None:
-        """Have the keeper hold a copy of ``fd`` under a name; what was there before is closed."""
+        """Have the keeper hold a copy of ``fd`` under a name; what was there before is closed.
+
+        ``fd`` stays open until it is dropped.
+        """
+        self.kept[name] = fd
         self.send("keep", name, fd)
 
     def drop(self, name: str) -> None:
         """Have the keeper close what it holds under that name."""
+        self.kept.pop(name, None)
         self.send("drop", name)
 
     def send(self, verb: str, name: str, fd: int = -1, *, wait: bool = True) -> None:
@@ -55,12 +72,12 @@ class Post:
 
         There is room for some ten (unix(7), max_dgram_qlen).
         """
-        if self._fd < 0:
+        if self.fd < 0:
             return
         rights = array.array("i", [fd] if fd >= 0 else [])
         control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
         flags = 0 if wait else socket.MSG_DONTWAIT
-        with socket.socket(fileno=os.dup(self._fd)) as peer:
+        with socket.socket(fileno=os.dup(self.fd)) as peer:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError, BlockingIOError):
                 # Not socket.send_fds, which leaves out the flags in Python 3.11.
                 peer.sendmsg([f"{verb} {name}".encode()], control, flags)

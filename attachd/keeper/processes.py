@@ -35,11 +35,13 @@ def spawn(
     environment: dict[str, str],
     stdio: tuple[int, int, int],
     inherit: tuple[int, ...] = (),
+    blocked: tuple[signal.Signals, ...] = (),
 ) -> int:
     """Start a program and return its pid; raises OSError when it cannot be executed.
 
     ``stdio`` becomes its descriptors 0 to 2; ``inherit`` stay open under their own numbers;
-    everything else is close-on-exec. Signals are at their defaults.
+    everything else is close-on-exec. Signals are at their defaults; ``blocked`` ones wait until
+    the program lets them through.
     """
     actions: list[tuple[int, int, int]] = [
         (os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(stdio)
@@ -51,7 +53,7 @@ def spawn(
         argv,
         environment,
         file_actions=actions,
-        setsigmask=[],
+        setsigmask=blocked,
         setsigdef=DEFAULT_SIGNALS,
     )
 

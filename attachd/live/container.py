@@ -9,10 +9,11 @@ import time
 import trio
 
 from attachd.errors import LifecycleError, RuntimeFailed
-from attachd.keeper import files
-from attachd.keeper.processes import clean_environment
+from attachd.keeper import files, pidfds
+from attachd.keeper.processes import clean_environment, start_time
 from attachd.keeper.runtime import failure
 from attachd.live import pidfd
+from attachd.live.guardian import Guardian
 from attachd.live.news import News
 from attachd.live.settings import Settings
 from attachd.state.exitrecord import CLD_UNKNOWN
@@ -20,7 +21,7 @@ from attachd.state.header import Header
 from attachd.state.lifecycle import Phase, Step, advance, phase_of
 
 #: How long the keeper may take to note the end of a container that is seen to be gone.
-KEEPER_SECONDS = 5.0
+KEEPER_SECONDS = pidfds.REAP_SECONDS + 2.0
 
 _POLL_SECONDS = 0.05
 
@@ -28,11 +29,19 @@ _POLL_SECONDS = 0.05
 class Container:
     """Requests, and waits for what happens. The keeper's words in the header are the truth."""
 
-    def __init__(self, header: Header, directory: str, settings: Settings, news: News) -> None:
+    def __init__(
+        self,
+        header: Header,
+        directory: str,
+        settings: Settings,
+        news: News,
+        guardian: Guardian,
+    ) -> None:
         self._header = header
         self._directory = directory
         self._settings = settings
         self._news = news
+        self._guardian = guardian
         self._starting = False
         self._pidfd = pidfd.open_child(header)
 
@@ -50,13 +59,7 @@ class Container:
     async def watch_keeper(self) -> None:
         """See the container go even when no keeper is there to tell; then return."""
         if self._pidfd >= 0:
-            keeper = self._settings.keeper_pid
-            await watch_keeper(self._pidfd, self._header, self._news, keeper)
-
-    @property
-    def has_keeper(self) -> bool:
-        """True while the keeper lives, which alone can have anything executed."""
-        return os.getppid() == self._settings.keeper_pid
+            await watch_keeper(self._pidfd, self._header, self._news, self._guardian)
 
     async def enforce_timeout(self) -> None:
         """Kill the container when its time is over. Returns then, or when it has no limit."""
@@ -128,24 +131,39 @@ class Container:
             state = files.read_json(path) | {"phase": self.phase.value, "deleted": deleted}
             files.write_json(path, state)
 
+    def note_keeper(self, pid: int) -> None:
+        """Tell others which process is the keeper now."""
+        path = os.path.join(self._directory, files.STATE)
+        with contextlib.suppress(OSError, ValueError):
+            state = files.read_json(path)
+            files.write_json(
+                path, state | {"keeper_pid": pid, "keeper_start": start_time(pid)}
+            )
+        ours = os.path.join(self._directory, files.KEEPER_PID)
+        for name in filter(None, (ours, self._settings.keeper_pid_file)):
+            with contextlib.suppress(OSError):
+                files.write_number(name, pid)
+
     def _note_start(self, begun: int) -> None:
         self._header.started = begun
         self._news.tell()
         self.write_phase()
 
 
-async def watch_keeper(fd: int, header: Header, news: News, keeper: int) -> None:
-    """Wait for the end of the process that ``fd`` is a pidfd of, then for ``keeper`` to note it.
+async def watch_keeper(fd: int, header: Header, news: News, guardian: Guardian) -> None:
+    """Wait for the end of the process that ``fd`` is a pidfd of, then for the keeper to note it.
 
     When it does not, or is gone itself, note what the kernel tells; then return.
     """
     await trio.lowlevel.wait_readable(fd)
+    found: tuple[int, int] | None = None
     with trio.move_on_after(KEEPER_SECONDS):
-        while os.getppid() == keeper and not header.exit_code:
+        while found is None and not header.exit_code:
             with trio.move_on_after(_POLL_SECONDS):
                 await news.wait()
+            found = None if guardian.alive else pidfds.exit_of(fd)
     if not header.exit_code:
-        code, status = pidfd.exit_of(fd) or (CLD_UNKNOWN, 0)
+        code, status = found or (CLD_UNKNOWN, 0)
         header.exit_time = time.time_ns()
         header.exit_status = status
         header.exit_code = code

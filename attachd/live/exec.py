@@ -23,6 +23,7 @@ from attachd.live.cgroup import oom_kills
 from attachd.live.container import watch_keeper
 from attachd.live.ending import write_record
 from attachd.live.feed import Feed
+from attachd.live.guardian import Guardian
 from attachd.live.news import News
 from attachd.live.program import Ends, Program
 from attachd.live.settings import Manners
@@ -58,7 +59,7 @@ class Home:
     cgroups: list[str]
     bundle: str
     pid: int  #: the container's init
-    keeper: int  #: the keeper's pid
+    guardian: Guardian
     create_timeout: float
     drain_timeout: float
     size_policy: str
@@ -176,7 +177,7 @@ class Exec:
             if self._pidfd >= 0:
                 home = self._home
                 nursery.start_soon(
-                    watch_keeper, self._pidfd, self._header, home.news, home.keeper
+                    watch_keeper, self._pidfd, self._header, home.news, home.guardian
                 )
             with trio.move_on_after(RETURN_SECONDS if self.again else math.inf):
                 while not self._flows:
@@ -208,8 +209,6 @@ class Exec:
     async def _begin(self) -> None:
         """Have the keeper call the runtime, and wait for what comes of it."""
         header = self._header
-        if not header.runtime_pid:
-            self._home.post.send("begin", self.name)
         limit = self._home.create_timeout
         with trio.move_on_after(limit):
             await self._wait_begun()
@@ -225,7 +224,12 @@ class Exec:
             os.unlink(os.path.join(self.path, files.PROCESS))  # variables may be secrets
 
     async def _wait_begun(self) -> None:
-        while not (self._header.started or self._header.failed):
+        """Order it from the keeper, and from each heir; return when that is done."""
+        header, guardian, ordered = self._header, self._home.guardian, 0
+        while not (header.started or header.failed):
+            if guardian.pid != ordered and not header.runtime_pid:
+                self._home.post.send("begin", self.name)
+            ordered = guardian.pid
             await self._home.news.wait()
 
     async def _stop_runtime(self) -> None:

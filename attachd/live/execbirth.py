@@ -41,7 +41,7 @@ def make(home: Home, name: str, creator: bytes, spec: ExecSpec) -> Exec:
         clear(home, name, held)
         raise Refused("no_room", f"cannot make an exec: {error.strerror}") from None
     for part, fd in zip(ENDS, ends, strict=False):
-        home.post.keep(parcel(name, part), fd)
+        home.post.send("keep", parcel(name, part), fd)  # until the runtime has them
         os.close(fd)
     for part, fd in held.items():
         home.post.keep(parcel(name, part), fd)
@@ -61,6 +61,8 @@ def adopt(home: Home, kept: Mapping[str, int]) -> list[Exec]:
         ends = [held.pop(end) for end in ENDS if end in held]  # they are the keeper's alone
         for fd in ends:
             os.close(fd)
+        for end in ENDS:
+            home.post.kept.pop(parcel(name, end), None)
         birth = _read_birth(home, name)
         if birth is None or not _is_whole(birth, held):
             clear(home, name, held)

@@ -123,8 +123,8 @@ class Execs:
             raise LifecycleError(
                 f"cannot execute anything in a container that is {phase.value}"
             )
-        if not self._container.has_keeper:
-            raise LifecycleError("cannot execute anything: this container's keeper was killed")
+        while not self._home.guardian.alive:
+            await self._home.news.wait()  # an heir is on its way
         if len(self._execs) >= MAX_EXECS:
             raise Refused("too_many", f"{MAX_EXECS} execs are there already")
         spec = parse_spec(dict(hello.spec))

@@ -14,7 +14,7 @@ ASK_SECONDS = 1.0
 class News:
     """Wakes whoever waits for something in a header."""
 
-    def __init__(self, bell: int, post: int) -> None:
+    def __init__(self, bell: int, post: parcels.Post) -> None:
         self._bell = bell
         self._post = post
         self._lot = trio.lowlevel.ParkingLot()
@@ -38,10 +38,11 @@ class News:
         self._wanted[name] = -1
         try:
             while self._wanted[name] < 0:
-                parcels.Post(self._post).send("want", name)
+                self._post.send("want", name)
                 with trio.move_on_after(ASK_SECONDS):
                     while self._wanted[name] < 0:
                         await self.wait()
+            self._post.kept[name] = self._wanted[name]
             return self._wanted[name]
         finally:
             del self._wanted[name]
@@ -51,7 +52,7 @@ class News:
         self._lot.unpark_all()
 
     def _take_parcels(self) -> None:
-        for parcel in parcels.receive(self._post) if self._post >= 0 else ():
+        for parcel in parcels.receive(self._post.fd) if self._post.fd >= 0 else ():
             if self._wanted.get(parcel.name) == -1:
                 self._wanted[parcel.name] = parcel.fd
             elif parcel.fd >= 0:

@@ -27,7 +27,7 @@ class Settings:
 
     id: str
     stream_id: str
-    keeper_pid: int
+    keeper_pid_file: str
     runtime: list[str]  #: argv of a runtime call, to be followed by the verb
     cgroups: list[str]  #: lines of /proc/PID/cgroup
     logs: list[LogSpec]
@@ -77,7 +77,7 @@ class Settings:
         return cls(
             id=str(state["id"]),
             stream_id=str(state["stream_id"]),
-            keeper_pid=int(str(state["keeper_pid"])),
+            keeper_pid_file=str(config["keeper_pid_file"]),
             runtime=_texts(state["runtime"]),
             cgroups=_texts(state["cgroups"]),
             logs=[_log(entry) for entry in _list(state["logs"])],

@@ -16,6 +16,7 @@ from attachd.live.ending import clean_up, write_record
 from attachd.live.exec import Home
 from attachd.live.execs import Execs
 from attachd.live.feed import Bell, Feed
+from attachd.live.guardian import Guardian
 from attachd.live.logfile import Care, LogFile
 from attachd.live.news import News
 from attachd.live.program import Ends, Program
@@ -42,9 +43,12 @@ class Shim:
         self._table = table
         self._header = header
         self._directory = os.readlink(f"/proc/self/fd/{table.directory}")
-        self._post = Post(table.parcels)
-        self._news = News(table.news, table.parcels)
-        self.container = Container(header, self._directory, settings, self._news)
+        self._post = Post(table.parcels, table.kept)
+        self._news = News(table.news, self._post)
+        self._guardian = Guardian(table, header, self._post, self._note_keeper)
+        self.container = Container(
+            header, self._directory, settings, self._news, self._guardian
+        )
         feed = Feed(table.ring, header)
         self._shelves = [self._make_shelf(number) for number in range(len(settings.logs))]
         logs = [self._make_log(feed, shelf) for shelf in self._shelves]
@@ -62,6 +66,7 @@ class Shim:
         async with trio.open_nursery() as nursery:
             await self.container.find_start()
             nursery.start_soon(self._news.run)
+            nursery.start_soon(self._guardian.run)
             nursery.start_soon(self.execs.run)
             nursery.start_soon(self._accept_clients, nursery)
             nursery.start_soon(self.container.watch_keeper)
@@ -124,13 +129,18 @@ class Shim:
             cgroups=settings.cgroups,
             bundle=settings.bundle,
             pid=self._header.pid,
-            keeper=settings.keeper_pid,
+            guardian=self._guardian,
             create_timeout=settings.create_timeout,
             drain_timeout=settings.drain_timeout,
             size_policy=settings.size_policy,
             news=self._news,
             post=self._post,
         )
+
+    def _note_keeper(self, pid: int) -> None:
+        """There is an heir: what waits for the keeper that has died looks again."""
+        self.container.note_keeper(pid)
+        self._news.tell()
 
     def _close_stdin(self) -> None:
         os.eventfd_write(self._table.orders, 1)
@@ -170,7 +180,7 @@ class Shim:
         logs = zip(self.settings.logs, self.program.logs, strict=True)
         return {
             "id": self.settings.id,
-            "keeper_pid": os.getppid(),
+            "keeper_pid": self._guardian.pid,
             "server_pid": os.getpid(),
             **self.program.report(),
             "logs": [

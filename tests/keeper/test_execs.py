@@ -53,6 +53,8 @@ class Bench:
         (self.path / "exec" / name).mkdir(parents=True)
         self.held[parcel(name, "ring")], header = make_ring(65536)
         self.held[parcel(name, "header")] = header
+        if terminal:
+            self.held[parcel(name, "inner")] = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         for end in () if terminal else ENDS:
             flags = os.O_RDONLY if end == "end0" else os.O_RDWR | os.O_CREAT
             target = os.devnull if end == "end0" else self.path / end
@@ -254,7 +256,7 @@ def test_what_was_forgotten_is_nobodys(bench) -> None:
         bench.tell_pid(name, 4711)
         assert not bench.execs.saw(death(4711))
         assert not bench.execs.saw(death(header.runtime_pid))
-        for part in ("ring", "header"):
+        for part in ("ring", "header", *(["inner"] if terminal else [])):
             os.close(bench.held.pop(parcel(name, part)))
         del header
 

@@ -10,9 +10,11 @@ import pytest
 
 from attachd.errors import AttachdError, Refused
 from attachd.keeper import parcels
+from attachd.keeper.descriptors import Table
 from attachd.keeper.execs import ENDS
 from attachd.live import execbirth
 from attachd.live.exec import PARTS, Exec, Home
+from attachd.live.guardian import Guardian
 from attachd.live.news import News
 from attachd.state.execspec import ExecSpec
 from attachd.state.sizes import Size
@@ -33,18 +35,21 @@ class House:
         (path / "bundle").mkdir()
         own = {"args": ["own"], "env": ["A=1"], "cwd": "/"}
         (path / "bundle/config.json").write_text(json.dumps({"process": own}))
+        post = parcels.Post(self.server)
+        self.pidfd = os.pidfd_open(os.getpid())
+        table = Table(*range(8), keeper=self.pidfd)
         self.home = Home(
             directory=str(path),
             id="box",
             cgroups=[],
             bundle=str(path / "bundle"),
             pid=os.getpid(),
-            keeper=os.getppid(),
+            guardian=Guardian(table, None, post, lambda pid: None),
             create_timeout=1.0,
             drain_timeout=1.0,
             size_policy="latest",
-            news=News(self.bell, self.server),
-            post=parcels.Post(self.server),
+            news=News(self.bell, post),
+            post=post,
         )
 
     def make(self, spec: ExecSpec, name: str = "x") -> Exec:
@@ -72,7 +77,7 @@ class House:
         return {name.rpartition("/")[2] for name in self.kept}
 
     def close(self) -> None:
-        for fd in (*self.kept.values(), self.server, self.keeper, self.bell):
+        for fd in (*self.kept.values(), self.server, self.keeper, self.bell, self.pidfd):
             os.close(fd)
 
 

@@ -17,7 +17,7 @@ class Keeper:
     def __init__(self) -> None:
         self.server, self.end = parcels.make()
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.news = News(self.bell, self.server)
+        self.news = News(self.bell, parcels.Post(self.server))
 
     def asked(self) -> list[str]:
         return [parcel.name for parcel in parcels.receive(self.end) if parcel.verb == "want"]
