@@ -45,6 +45,7 @@ class Table(NamedTuple):
     inner: int = -1  #: with a terminal, the write end of the pipe that ``stdout`` reads
     terminal: int = -1  #: the pseudoterminal's master
     keeper: int = -1  #: a pidfd of the keeper
+    init: int = -1  #: a pidfd of the container's init, which tells its end also to an heir
 
     def items(self) -> dict[str, int]:
         """Return name -> descriptor, of those that exist."""

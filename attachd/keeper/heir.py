@@ -29,17 +29,20 @@ class Strangers:
         self._programs: dict[int, Header] = {}
         self._ended: dict[int, float] = {}  #: when each was seen to have ended
 
-    def add(self, header: Header) -> int:
-        """Watch the program that a header is about; return its pidfd, -1 when it has ended."""
+    def add(self, header: Header, pidfd: int) -> None:
+        """Watch the program that a header is about, unless its end is known.
+
+        One that has ended before anybody had a pidfd of it has ended nobody knows how.
+        """
         if header.exit_code or not header.pid:
-            return -1
+            return
         try:
-            pidfd = os.pidfd_open(header.pid)
+            fd = os.pidfd_open(header.pid) if pidfd < 0 else os.dup(pidfd)
         except OSError:
-            _note(header, None)  # it went while nobody looked
-            return -1
-        self._programs[pidfd] = header
-        return pidfd
+            _note(header, None)
+            return
+        os.set_inheritable(fd, False)
+        self._programs[fd] = header
 
     def fds(self) -> list[int]:
         """Return what becomes readable when one has ended, of those that have not."""
@@ -63,15 +66,14 @@ class Strangers:
             late = time.monotonic() > self._ended[pidfd] + pidfds.REAP_SECONDS
             if ending is None and not late:
                 continue
-            del self._ended[pidfd]
-            os.close(pidfd)
             if pidfd == self._server:
+                status = _status(ending)
                 self._server = -1
-                code, status = ending or (CLD_EXITED, _A_DEATH)
-                status = status if code == CLD_EXITED else _A_DEATH
             else:
                 _note(self._programs.pop(pidfd), ending)
                 os.eventfd_write(news, 1)
+            del self._ended[pidfd]
+            os.close(pidfd)
         return status
 
 
@@ -85,8 +87,8 @@ def main() -> None:
     table = descriptors.Table(**own, kept=named, keeper=os.pidfd_open(os.getpid()))
     header = descriptors.map_header(table.header)
     descriptors.Libc().become_subreaper()
-    container = strangers.add(header)
-    bell = keep.hear_signals(header, lambda number: _send(container, number))
+    strangers.add(header, table.init)
+    bell = keep.hear_signals(header, lambda number: _send(table.init, number))
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what came meanwhile is passed on now
     environment = clean_environment(os.environ)
     config = _read_config(table.directory)
@@ -98,7 +100,8 @@ def main() -> None:
         if parcel.endswith("/header"):
             exec_header = descriptors.map_header(server.kept[parcel])
             if exec_header.runtime_pid:
-                strangers.add(execs.adopt(parcel.split("/")[1]))
+                name = parcel.split("/")[1]
+                strangers.add(execs.adopt(name), server.kept.get(f"exec/{name}/pidfd", -1))
     adjustment = config["oom_score_adj"]
     keep.lower_oom_score(adjustment if isinstance(adjustment, int) else None)
     keep.watch(table, header, server, execs, bell, strangers)
@@ -121,6 +124,12 @@ def _has_ended(pidfd: int) -> bool:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(0))
+
+
+def _status(ending: tuple[int, int] | None) -> int:
+    """Return a server's exit status; one that was killed, or nobody knows how, is a death."""
+    code, status = ending or (CLD_UNKNOWN, 0)
+    return status if code == CLD_EXITED else _A_DEATH
 
 
 def _note(header: Header, ending: tuple[int, int] | None) -> None:

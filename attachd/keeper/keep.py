@@ -87,7 +87,9 @@ def keep(shim: Shim, report_fd: int) -> None:
     descriptors.lift_descriptor_limit()
     # Only now: its imports would compete with the runtime for the processor, and whoever waits
     # for the report would pay. The pipe and the socket's backlog hold what comes meanwhile.
-    table = shim.table._replace(keeper=os.pidfd_open(os.getpid()))
+    table = shim.table._replace(
+        keeper=os.pidfd_open(os.getpid()), init=os.pidfd_open(header.pid)
+    )
     server = Server(table, shim.post, environment)
     runtime = Runtime(config.runtime, config.runtime_root, config.runtime_args)
     execs = Execs(table.directory, runtime, config.id, environment, server.kept)

@@ -36,6 +36,7 @@ class Container:
         settings: Settings,
         news: News,
         guardian: Guardian,
+        init: int,
     ) -> None:
         self._header = header
         self._directory = directory
@@ -43,7 +44,7 @@ class Container:
         self._news = news
         self._guardian = guardian
         self._starting = False
-        self._pidfd = pidfd.open_child(header)
+        self._pidfd = init
 
     @property
     def phase(self) -> Phase:
@@ -58,8 +59,7 @@ class Container:
 
     async def watch_keeper(self) -> None:
         """See the container go even when no keeper is there to tell; then return."""
-        if self._pidfd >= 0:
-            await watch_keeper(self._pidfd, self._header, self._news, self._guardian)
+        await watch_keeper(self._pidfd, self._header, self._news, self._guardian)
 
     async def enforce_timeout(self) -> None:
         """Kill the container when its time is over. Returns then, or when it has no limit."""
@@ -101,7 +101,7 @@ class Container:
 
         Raises LifecycleError when it has ended, Refused for what is not a signal.
         """
-        if self._pidfd < 0 or self.phase is Phase.STOPPED:
+        if self.phase is Phase.STOPPED:
             raise LifecycleError("cannot signal a container that is stopped")
         pidfd.send(self._pidfd, number)
 

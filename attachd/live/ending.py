@@ -24,19 +24,24 @@ _log = logging.getLogger(__name__)
 PAUSE_SECONDS = 0.1
 
 
-async def drain(feed: Feed, pumps: trio.CancelScope, limit: float) -> bool:
+async def drain(feed: Feed, pumps: trio.CancelScope, limit: float, owed: int = 0) -> bool:
     """Wait for the last bytes of an ended container; return False when ``limit`` seconds passed.
 
-    A grandchild can keep a pipe open for as long as it likes; then the pumps are stopped. While
-    they wait for a client that may have them wait, no time passes.
+    A grandchild can keep a pipe open for as long as it likes; then the pumps are stopped. But
+    output before the offset ``owed`` was written by then, and comes as fast as a client takes it
+    that may have it wait: the pumps are stopped before that only when they do not move at all.
     """
     bell = feed.subscribe()
-    late = False
-    while not (feed.ended or (late and not feed.braked)):
-        with trio.move_on_after(max(limit, PAUSE_SECONDS) if late else limit) as patience:
+    pause = max(limit, PAUSE_SECONDS)
+    while not feed.ended:
+        before, held = feed.index.newest, feed.braked
+        with trio.move_on_after(pause):
             while not feed.ended:
                 await bell.wait()
-        late = patience.cancelled_caught
+        pause, newest = PAUSE_SECONDS, feed.index.newest
+        stuck = newest == before and not held
+        if not feed.braked and (stuck or newest >= owed):
+            break
     feed.unsubscribe(bell)
     drained = feed.ended
     pumps.cancel()

@@ -31,7 +31,7 @@ from attachd.live.stdin import RETURN_SECONDS
 from attachd.state.lifecycle import Phase, phase_of
 
 #: What the keeper holds for the server; ``terminal`` comes when the runtime has made it.
-PARTS = ("header", "ring", "intake", "stdin", "stdout", "stderr", "inner", "terminal")
+PARTS = ("header", "ring", "intake", "stdin", "stdout", "stderr", "inner", "terminal", "pidfd")
 
 #: A runtime that was killed is reaped at once.
 REAP_SECONDS = 1.0
@@ -82,7 +82,7 @@ class Exec:
         self._header = map_header(held["header"])
         self._header.created = 1
         self._header.restarts += again
-        self._pidfd = -1
+        self._pidfd = held.pop("pidfd", -1)
         #: nobody is on the way who must see the next byte
         self._flows = again and not birth.manners.allow_block
         self._changed = trio.lowlevel.ParkingLot()
@@ -219,7 +219,9 @@ class Exec:
             log = os.path.join(self.path, files.RUNTIME_LOG)
             raise failure("exec", header.failed, self._last_words(), log)
         await self._take_terminal()
-        self._pidfd = pidfd.open_child(header)
+        if self._pidfd < 0 and (fd := pidfd.open_child(header)) >= 0:
+            self._pidfd = fd
+            self._home.post.keep(parcel(self.name, "pidfd"), fd)
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(self.path, files.PROCESS))  # variables may be secrets
 

@@ -1,6 +1,10 @@
 """A program whose stdio we hold, the container's own or an exec's: all that clients attach to."""
 
+import contextlib
+import fcntl
 import os
+import struct
+import termios
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -134,7 +138,8 @@ class Program:
             self._start_pumps(pumps)
             await self.process.wait_exit()
             self.stdin.end()
-            return await drain(self.feed, pumps.cancel_scope, self.manners.drain_timeout)
+            limit, owed = self.manners.drain_timeout, self.feed.index.newest + self._waiting()
+            return await drain(self.feed, pumps.cancel_scope, limit, owed)
         raise AssertionError("the nursery lets the return through")
 
     async def rotate_logs(self) -> None:
@@ -152,6 +157,14 @@ class Program:
     def _need_logs(self) -> None:
         if self.manners.name:
             raise Refused("bad_request", "an exec has no log")
+
+    def _waiting(self) -> int:
+        """Return how many bytes lie in the program's pipes, or its terminal (FIONREAD)."""
+        count = 0
+        for fd in (self._ends.stdout, self._ends.stderr, self._ends.terminal):
+            with contextlib.suppress(OSError, ValueError):  # it has none
+                count += struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]
+        return count
 
     def release(self) -> None:
         """Have an ended program go at once. Raises LifecycleError."""

@@ -47,7 +47,7 @@ class Shim:
         self._news = News(table.news, self._post)
         self._guardian = Guardian(table, header, self._post, self._note_keeper)
         self.container = Container(
-            header, self._directory, settings, self._news, self._guardian
+            header, self._directory, settings, self._news, self._guardian, table.init
         )
         feed = Feed(table.ring, header)
         self._shelves = [self._make_shelf(number) for number in range(len(settings.logs))]

@@ -110,3 +110,28 @@ async def test_a_log_that_cannot_be_written_does_not_count(
     assert feed.room() == 0
     assert not feed.braked
     assert not await drain(feed, scope, 2.0)
+
+
+async def test_what_was_written_before_the_end_comes_as_fast_as_it_is_read(
+    feed, scope, autojump_clock
+) -> None:
+    """Also when the client has just read, and at that moment nothing has it wait."""
+    brake = Brake(feed, math.inf)
+    brake.move(0)
+    step, steps = 4096, 40
+    async with trio.open_nursery() as nursery:
+
+        async def read_and_pump() -> None:
+            for number in range(1, steps + 1):
+                await trio.sleep(0.15)
+                brake.move(number * step)
+                feed.index.mark(STREAMS[0], 1)
+                os.write(feed.ring, bytes(step))
+                await trio.sleep(0.02)
+                feed.arrived(step)
+
+        nursery.start_soon(read_and_pump)
+        assert not await drain(feed, scope, 0.0, RING + step * steps)
+        nursery.cancel_scope.cancel()
+
+    assert feed.index.newest == RING + step * steps

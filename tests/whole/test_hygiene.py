@@ -106,7 +106,7 @@ def test_the_keeper_holds_its_own_descriptors_and_no_other(shop) -> None:
             ".", "log/container.log",
             "/memfd", "/memfd", "/memfd", "/memfd",  # the header's twice: mmap keeps its own
             "anon_inode", "anon_inode",
-            "anon_inode",  # the pidfd of itself, for its servers
+            "anon_inode", "anon_inode",  # pidfds: of itself for its servers, of the init
             "socket",
             "socket", "socket",  # the parcels' two ends
             "pipe", "pipe", "pipe",  # the container's
