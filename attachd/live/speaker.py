@@ -187,6 +187,8 @@ class Speaker:
         """
         if self._session.state is State.ERROR:
             return  # it misspoke, and is about to be let go
+        if self._idle and self._is_news_to_others():
+            return
         if self._idle and not self._rest and self._is_small():
             self._rest = self._write(self._next_batch())
             if self._brake is not None and not self._rest:
@@ -195,6 +197,15 @@ class Speaker:
             if done and self._session.state is not State.CLOSED:
                 return
         self._bell.ring()
+
+    def _is_news_to_others(self) -> bool:
+        """True when this client wants nothing of it; of thousands nearly all may be such."""
+        feed, cursor = self._feed, self._cursor
+        if self._outbox or self._rest or feed.record is not None:
+            return False
+        if cursor is None:
+            return True
+        return self._credit == 0 and self._past is None and cursor.offset < feed.index.newest
 
     def _is_small(self) -> bool:
         """True when there is little to say, and all of it may be said."""

@@ -149,5 +149,5 @@ class UnderFire(RuleBasedStateMachine):
         return heard
 
 
-UnderFire.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
+UnderFire.TestCase.settings = settings(stateful_step_count=40)
 TestUnderFire = UnderFire.TestCase
