@@ -166,6 +166,10 @@ class Peer:
         except OSError:
             self.over = True
 
+    def say(self, data: bytes) -> None:
+        """Have more to say."""
+        self._data = memoryview(bytes(self._data) + data)
+
     def trickle(self) -> None:
         """Say one byte, if that is its manner."""
         if self._trickles and self._data and not self.over:
@@ -300,6 +304,12 @@ class Crowd:
     def add(self, peer: Peer) -> None:
         self._peers[peer.socket.fileno()] = peer
         self._poll.register(peer.socket, peer.events)
+
+    def say(self, peer: Peer, data: bytes) -> None:
+        """Have one say more."""
+        peer.say(data)
+        if not peer.over:
+            self._poll.modify(peer.socket, peer.events)
 
     def finish(self, peer: Peer) -> None:
         """Have it hang up as soon as it has said everything."""
