@@ -117,11 +117,14 @@ class Speaker:
         self._disconnects = hello.flow == "disconnect"
         if self._past is not None:
             self._change_told = self._past.timeline.at(offset).number
-        self._feed.listeners.add(self._speak_at_once)
+        feed = self._feed
+        # Thousands who want no output must not be asked at each of its bytes.
+        (feed.listeners if self._cursor else feed.end_listeners).add(self._speak_at_once)
 
     def end(self) -> None:
         """Say nothing more."""
         self._feed.listeners.discard(self._speak_at_once)
+        self._feed.end_listeners.discard(self._speak_at_once)
         if self._recall is not None:
             self._recall.close()
         if self._brake is not None:
@@ -201,10 +204,8 @@ class Speaker:
     def _is_news_to_others(self) -> bool:
         """True when this client wants nothing of it; of thousands nearly all may be such."""
         feed, cursor = self._feed, self._cursor
-        if self._outbox or self._rest or feed.record is not None:
+        if self._outbox or self._rest or cursor is None or feed.record is not None:
             return False
-        if cursor is None:
-            return True
         return self._credit == 0 and self._past is None and cursor.offset < feed.index.newest
 
     def _is_small(self) -> bool:
