@@ -8,8 +8,8 @@ say hello and stay: the last are told that there are too many, an honest one wai
 room, and the container ends while it is full. The follower and the log must have every byte that
 the container has said, from the same server.
 
-It notices a limit that is not kept (return True from ``Door.enter``: then the end of the
-container kills the server, which has no descriptor to write it down), unread batches and
+Seen to fail: with True returned from ``Door.enter`` whatever happens, and with a search for the
+leaving client among all others in ``Writers.leave``. Meant to notice besides: unread batches and
 unfinished frames (return from ``Door.hold``; return BATCH_BYTES from ``_batch_bytes``), reports
 that wait (leave out ``_miss_reading``), a peer that is not let go (leave out HELLO_SECONDS), and
 output that is lost or doubled (``cursor.offset -= 1`` in ``_next_step``).

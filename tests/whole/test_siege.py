@@ -1,6 +1,6 @@
 """A socket under siege: nobody who is hostile or many keeps the shim from its work.
 
-The long form is ``scripts/storm peers``. Seen to fail: see there.
+The long form is ``scripts/storm peers``. Seen to fail: with True returned from ``Door.enter``.
 """
 
 import json
