@@ -19,6 +19,7 @@ from attachd.errors import (
     RemoteProtocolError,
     RuntimeFailed,
 )
+from attachd.live.report import report_that_fits
 from attachd.live.speaker import Speaker
 from attachd.live.stdin import WINDOW
 from attachd.state.eofpolicy import why_not
@@ -48,6 +49,9 @@ MAX_NAME = 128
 #: Answers that a client has asked for and does not read; then it is a flood.
 MAX_UNREAD = 1024
 
+#: So much of what was typed may wait for one that wants to be told: four times stdin's pipe.
+MAX_UNREAD_INPUT = 4 << 20
+
 #: Features that a client may rely on beyond the first server of version 1.
 FEATURES = ["exec", "input", "lease", "logs", "terminal"]
 
@@ -73,8 +77,14 @@ class Connection:
         self._size = NO_SIZE
         self._number = 0  #: among all clients that this container ever had
         self._scope = trio.CancelScope()
+        self._fresh = True  #: since we last waited for more, a frame has become whole
         self._refusing = False  #: stdin was refused, and the client may not have heard it
         self._pid, self._uid, _ = _peer(stream.socket)
+
+    @property
+    def number(self) -> int:
+        """Among all clients that this program ever had; 0 before it was welcomed."""
+        return self._number
 
     @property
     def behind(self) -> bool:
@@ -123,6 +133,17 @@ class Connection:
         elif self._session.state not in (State.CLOSED, State.ERROR):
             self._speaker.tell(say.Goodbye(code=code, text=text))
 
+    def turn_away(self) -> None:
+        """Say that there are too many, and let go of it. Called before its hello was heard."""
+        goodbye = say.Goodbye(code="too_many", text="too many are connected: try again later")
+        with contextlib.suppress(OSError):  # it is the first that we say, so that it fits
+            os.write(self._stream.socket.fileno(), self._session.send(goodbye))
+        self._scope.cancel()
+
+    def cut_off(self) -> None:
+        """Let go of it without a word: an honest client comes back to where it was."""
+        self._scope.cancel()
+
     async def run(self) -> None:
         """Serve this client until one of the two leaves. Never raises for what the client does.
 
@@ -155,6 +176,7 @@ class Connection:
         with trio.move_on_after(HELLO_SECONDS):
             message = await self._next_message()
             assert isinstance(message, say.Hello), "the session lets nothing else through"
+            self._shim.door.heard(self)
             return message
         raise RemoteProtocolError("no hello came in time")
 
@@ -273,11 +295,16 @@ class Connection:
     async def _next_message(self) -> say.Message:
         """Return the client's next message. Raises _Over when it has gone."""
         while True:
+            before = self._session.held
             message = self._session.next_message()
+            held = self._session.held
+            self._fresh |= held < before
             if message is Pause.PEER_GONE:
                 raise _Over
             if message is not Pause.NEED_DATA:
                 return message
+            self._shim.door.hold(self, held, fresh=self._fresh)
+            self._fresh = False
             self._session.receive_data(bytes(await self._stream.receive_some(READ_BYTES)))
 
     async def _listen(self, nursery: trio.Nursery) -> None:
@@ -323,7 +350,7 @@ class Connection:
                 program.process.signal(message.number)
                 self.tell(say.Done(id=message.id))
             case say.Status():
-                self.tell(say.Report(id=message.id, report=self._report()))
+                self._tell_when_read(lambda: self._report(message.id))
             case say.Release():
                 self._need_full()
                 program.release()
@@ -400,10 +427,18 @@ class Connection:
 
     def tell(self, message: say.Message) -> None:
         """Queue a message for this client; one that never reads is let go."""
-        if self._speaker is None:
-            return
-        self._speaker.tell(message)
-        if self._speaker.unread > MAX_UNREAD:
+        if self._speaker is not None:
+            self._speaker.tell(message)
+            self._miss_reading(self._speaker)
+
+    def _tell_when_read(self, make: Callable[[], say.Message]) -> None:
+        """Queue what is large: it is made when the client can be told."""
+        if self._speaker is not None:
+            self._speaker.tell_later(make)
+            self._miss_reading(self._speaker)
+
+    def _miss_reading(self, speaker: Speaker) -> None:
+        if speaker.unread > MAX_UNREAD:
             self._scope.cancel()
 
     def _grant(self, count: int) -> None:
@@ -412,9 +447,11 @@ class Connection:
 
     def _tell_input(self, data: bytes) -> None:
         """Tell what was written to stdin, in pieces that fit; whoever does not read is told."""
-        if self._speaker is None:
+        speaker = self._speaker
+        if speaker is None:
             return
-        if self._speaker.unread > MAX_UNREAD // 2:
+        much = speaker.unread_input + len(data) > MAX_UNREAD_INPUT
+        if much or speaker.unread > MAX_UNREAD // 2:
             text = f"{len(data)} bytes of input are not told"
             self.tell(say.Notice(code="input_missed", text=text))
             return
@@ -422,10 +459,10 @@ class Connection:
         for at in range(0, len(data), MAX_DATA):
             self.tell(say.Input(offset=newest, time=now, data=data[at : at + MAX_DATA]))
 
-    def _report(self) -> dict[str, object]:
+    def _report(self, number: int) -> say.Report:
         """Return the shim's counters, or those of the exec that this client is attached to."""
         own = self._program is self._shim.program
-        return self._shim.report() if own else self._program.report()
+        return report_that_fits(number, (self._shim if own else self._program).report)
 
     # The end
 

@@ -40,7 +40,7 @@ KEPT, RECORDS = 16, 64
 #: What was killed is reaped, drained and noted in much less, also without a drain timeout.
 FINISH_SECONDS = 1.0
 
-#: So many characters of a command line are told in a report.
+#: So many characters of a command line, and of a user, are told in a report.
 SHOWN = 120
 
 
@@ -97,9 +97,9 @@ class Execs:
         with trio.move_on_after(limit):
             await self._wait_finished()
 
-    def report(self) -> list[dict[str, object]]:
-        """Return what ``status`` tells of each."""
-        return [_summary(made) for made in self._execs.values()]
+    def report(self, most: int) -> list[dict[str, object]]:
+        """Return what ``status`` tells of each, and of ``most`` of its clients."""
+        return [_summary(made, most) for made in self._execs.values()]
 
     # Finding and making
 
@@ -223,15 +223,15 @@ class Execs:
         return [name for _, name in sorted(found) if name not in adopted]
 
 
-def _summary(made: Exec) -> dict[str, object]:
+def _summary(made: Exec, most: int) -> dict[str, object]:
     program, birth = made.program, made.birth
     return {
         "name": made.name,
         "phase": made.phase.value,
         "argv": _shown(birth.argv),
-        "user": say.plain(birth.user),
+        "user": say.plain(birth.user[:SHOWN]),
         "made_at": rfc3339(birth.made_at),
-        **({} if program is None else program.report()),
+        **({} if program is None else program.report(most)),
     }
 
 

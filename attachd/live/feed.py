@@ -58,6 +58,7 @@ class Feed:
         self.listeners: set[Callable[[], None]] = (
             set()
         )  #: called at each change; must not wait
+        self.end_listeners: set[Callable[[], None]] = set()  #: called when the record is there
         self.starved: set[Bell] = set()  #: rung when a pump must wait for room
         self._bells: set[Bell] = set()
         self._libc = Libc()
@@ -151,6 +152,8 @@ class Feed:
         """Publish the exit record: it comes after every byte."""
         self.record = record
         self.announce()
+        for listener in self.end_listeners:
+            listener()
 
     def announce(self) -> None:
         """Tell every listener, then ring every bell."""

@@ -16,8 +16,12 @@ from attachd.live.logfile import LogFile
 from attachd.state import asciicast
 from attachd.state.ring import Missed
 
-#: Read at once: so much is in a client's hands before its next turn.
-TAKE_BYTES = 512 * 1024
+#: So many clients may have a log file open; of more each opens it again for each piece, so that
+#: clients cannot take all our descriptors.
+MAX_OPEN = 256
+
+#: So many clients' questions are answered at once; other threads are for writing the log.
+THREADS = 16
 
 Reading = Generator[Chunk | Missed, None, None]
 
@@ -32,10 +36,14 @@ class Memory:
         # A raw log has neither streams nor times, a recording has not the bytes.
         kept = [log for log in logs if log.form != asciicast.FORMAT]
         self._log = min(kept, key=lambda log: log.form == "raw", default=None)
+        self._threads = trio.CapacityLimiter(THREADS)
+        self._open: set[Recall] = set()
 
     def open(self) -> "Recall | None":
         """Return a reader for one client; None when there is no log."""
-        return Recall(self._feed, self._history) if self._log is not None else None
+        if self._log is None:
+            return None
+        return Recall(self._feed, self._history, self._open, self._threads)
 
     async def find_tail(self, lines: int) -> int:
         """Return the offset where the last ``lines`` lines begin, over both streams.
@@ -67,20 +75,28 @@ class Memory:
         return History(self._log.segments, self._log.form)
 
     async def _ask(self, question: Callable[[History], int]) -> int:
-        return await trio.to_thread.run_sync(question, self._history())
+        return await trio.to_thread.run_sync(question, self._history(), limiter=self._threads)
 
 
 class Recall:
     """One client's reader of history. It goes on where it was, if that is what is asked for."""
 
-    def __init__(self, feed: Feed, history: Callable[[], History]) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        history: Callable[[], History],
+        others: "set[Recall]",
+        threads: trio.CapacityLimiter,
+    ) -> None:
         self._feed = feed
         self._make_history = history
+        self._open = others  #: who has a file open
+        self._threads = threads
         self._reading: Reading | None = None
         self._at = -1
 
-    async def take(self, offset: int) -> list[Chunk | Missed]:
-        """Return what follows ``offset``, which the ring does not have; at least something.
+    async def take(self, offset: int, most: int) -> list[Chunk | Missed]:
+        """Return what follows ``offset``, which the ring does not have: some ``most`` bytes.
 
         On cancel: returns when the read that is under way has ended.
         """
@@ -91,29 +107,35 @@ class Recall:
         while not found:
             fresh = self._reading is None
             self._reading = self._reading or self._make_history().read(offset)
+            self._open.add(self)
             try:
-                found = await trio.to_thread.run_sync(_take, self._reading)
+                found = await trio.to_thread.run_sync(
+                    _take, self._reading, most, limiter=self._threads
+                )
             except (AttachdError, OSError) as error:
                 _log.error("history from %d: %s", offset, error)
             if not found:
                 self.close()
                 found = [Missed(offset, oldest)] if fresh else []
         self._at = found[-1].end
+        if len(self._open) > MAX_OPEN:
+            self.close()
         return found
 
     def close(self) -> None:
         """Let go of the files."""
         reading, self._reading = self._reading, None
+        self._open.discard(self)
         if reading is not None:
             reading.close()
 
 
-def _take(reading: Reading) -> list[Chunk | Missed]:
+def _take(reading: Reading, most: int) -> list[Chunk | Missed]:
     found: list[Chunk | Missed] = []
     size = 0
     for item in reading:
         found.append(item)
         size += len(item.data) if isinstance(item, Chunk) else 0
-        if size >= TAKE_BYTES:
+        if size >= most:
             break
     return found

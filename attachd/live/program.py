@@ -18,6 +18,7 @@ from attachd.live.logfile import LogFile
 from attachd.live.memory import Memory
 from attachd.live.past import Past
 from attachd.live.pump import pump
+from attachd.live.report import report_on_clients
 from attachd.live.screen import Screen
 from attachd.live.settings import Manners
 from attachd.live.stdin import Stdin
@@ -178,8 +179,8 @@ class Program:
         for client in self.clients:
             client.let_go()
 
-    def report(self) -> dict[str, object]:
-        """Return the program's counters, and each client's."""
+    def report(self, most: int) -> dict[str, object]:
+        """Return the program's counters, and those of ``most`` clients."""
         index, header = self.feed.index, self._header
         return {
             "phase": self.process.phase.value,
@@ -197,7 +198,8 @@ class Program:
             "served": header.served,
             "gaps": header.gaps,
             "missed": header.missed,
-            "clients": [client.counters for client in self.clients],
+            "connected": len(self.clients),
+            "clients": report_on_clients(self.clients, most),
         }
 
     def count_client(self) -> int:

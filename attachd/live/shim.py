@@ -12,6 +12,7 @@ from attachd.keeper.parcels import Post
 from attachd.live.cgroup import oom_kills
 from attachd.live.connection import Connection
 from attachd.live.container import Container
+from attachd.live.door import Door, room_for_clients
 from attachd.live.ending import clean_up, write_record
 from attachd.live.exec import Home
 from attachd.live.execs import Execs
@@ -58,6 +59,7 @@ class Shim:
             if self.program.past is not None:
                 log.know_sizes(self.program.past.timeline)
         self.execs = Execs(self._make_home(), self.container, table.kept)
+        self.door = Door(room_for_clients())
         self._connections: set[Connection] = set()
         self._gone = Bell()
 
@@ -175,19 +177,19 @@ class Shim:
             return await self.execs.open(hello, key)
         return self.program
 
-    def report(self) -> dict[str, object]:
-        """Return the shim's counters, and each client's."""
+    def report(self, most: int) -> dict[str, object]:
+        """Return the shim's counters, and those of ``most`` clients of each program."""
         logs = zip(self.settings.logs, self.program.logs, strict=True)
         return {
             "id": self.settings.id,
             "keeper_pid": self._guardian.pid,
             "server_pid": os.getpid(),
-            **self.program.report(),
+            **self.program.report(most),
             "logs": [
                 {"format": spec.format, "path": say.plain(spec.path)} | log.counters
                 for spec, log in logs
             ],
-            "execs": self.execs.report(),
+            "execs": self.execs.report(most),
         }
 
     # Connections
@@ -200,10 +202,14 @@ class Shim:
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         connection = Connection(stream, self)
+        if not self.door.enter(connection):
+            connection.turn_away()  # and whoever has called us closes it
+            return
         self._connections.add(connection)
         try:
             await connection.run()
         finally:
+            self.door.leave(connection)
             self._connections.discard(connection)
             self._gone.ring()
 

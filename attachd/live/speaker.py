@@ -8,6 +8,7 @@ by a task.
 
 import os
 from collections import deque
+from collections.abc import Callable
 
 import trio
 
@@ -25,6 +26,11 @@ from attachd.wire.session import Session, State
 #: The task fills at most this much before it writes, so that a system call carries many small
 #: records.
 BATCH_BYTES = 256 * 1024
+
+#: All clients that do not read together hold so much of batches; when there are very many of
+#: them, each gets small ones.
+ALL_BATCHES_BYTES = 64 << 20
+MIN_BATCH_BYTES = 16 * 1024
 
 #: No more output than this is written on the pump's time: the echo of a key, a line, a screen.
 AT_ONCE_BYTES = 4096
@@ -48,7 +54,7 @@ class Speaker:
         self._recall = recall
         self._recalled: deque[Chunk | Missed] = deque()  #: from the log, not yet told
         self._bell = Bell()
-        self._outbox: deque[say.Message] = deque()
+        self._outbox: deque[Callable[[], say.Message]] = deque()
         self._rest = b""  #: encoded, and not yet written
         self._idle = False  #: the task waits: others may write
         self._cursor: Cursor | None = None
@@ -59,6 +65,7 @@ class Speaker:
         self._change_told = (
             0  #: the number of the terminal's last change of size that was told
         )
+        self._unread_input = 0
         self._sent = self._gaps = self._missed = 0
         self._sending = False
         self.exit_told = False
@@ -77,6 +84,11 @@ class Speaker:
     def unread(self) -> int:
         """How many answers wait for the client to read."""
         return len(self._outbox)
+
+    @property
+    def unread_input(self) -> int:
+        """How many bytes of input wait among those."""
+        return self._unread_input
 
     @property
     def counters(self) -> dict[str, object]:
@@ -105,11 +117,14 @@ class Speaker:
         self._disconnects = hello.flow == "disconnect"
         if self._past is not None:
             self._change_told = self._past.timeline.at(offset).number
-        self._feed.listeners.add(self._speak_at_once)
+        feed = self._feed
+        # Thousands who want no output must not be asked at each of its bytes.
+        (feed.listeners if self._cursor else feed.end_listeners).add(self._speak_at_once)
 
     def end(self) -> None:
         """Say nothing more."""
         self._feed.listeners.discard(self._speak_at_once)
+        self._feed.end_listeners.discard(self._speak_at_once)
         if self._recall is not None:
             self._recall.close()
         if self._brake is not None:
@@ -122,7 +137,13 @@ class Speaker:
 
     def tell(self, message: say.Message) -> None:
         """Queue a message."""
-        self._outbox.append(message)
+        if isinstance(message, say.Input):
+            self._unread_input += len(message.data)
+        self.tell_later(lambda: message)
+
+    def tell_later(self, make: Callable[[], say.Message]) -> None:
+        """Queue a message that is made when the client can be told."""
+        self._outbox.append(make)
         self._speak_at_once()
 
     def grant(self, count: int) -> None:
@@ -146,7 +167,7 @@ class Speaker:
             elif self._session.state is State.CLOSED:
                 return
             elif self._recall is not None and not self._recalled and self._is_overtaken():
-                self._recalled += await self._recall.take(self._offset)
+                self._recalled += await self._recall.take(self._offset, 2 * self._batch_bytes)
             else:
                 self._idle = True
                 try:
@@ -169,13 +190,23 @@ class Speaker:
         """
         if self._session.state is State.ERROR:
             return  # it misspoke, and is about to be let go
+        if self._idle and self._is_news_to_others():
+            return
         if self._idle and not self._rest and self._is_small():
             self._rest = self._write(self._next_batch())
             if self._brake is not None and not self._rest:
                 self._brake.move(self._offset)
-            if not self._rest and self._session.state is not State.CLOSED:
+            done = not self._rest and not self._outbox
+            if done and self._session.state is not State.CLOSED:
                 return
         self._bell.ring()
+
+    def _is_news_to_others(self) -> bool:
+        """True when this client wants nothing of it; of thousands nearly all may be such."""
+        feed, cursor = self._feed, self._cursor
+        if self._outbox or self._rest or cursor is None or feed.record is not None:
+            return False
+        return self._credit == 0 and self._past is None and cursor.offset < feed.index.newest
 
     def _is_small(self) -> bool:
         """True when there is little to say, and all of it may be said."""
@@ -202,16 +233,28 @@ class Speaker:
     def _next_batch(self) -> bytes:
         """Return what can be said now; b"" when there is nothing."""
         parts: list[bytes] = []
-        while self._outbox and self._session.state is not State.CLOSED:
-            parts.append(self._session.send(self._outbox.popleft()))
-        size = 0
-        while size < BATCH_BYTES and self._session.state is State.ATTACHED:
+        size, most = 0, self._batch_bytes
+        while size < most and self._outbox and self._session.state is not State.CLOSED:
+            parts.append(self._session.send(self._next_answer()))
+            size += len(parts[-1])
+        while size < most and self._session.state is State.ATTACHED:
             message = self._next_news()
             if message is None:
                 break
             parts.append(self._session.send(message))
             size += len(parts[-1])
         return b"".join(parts)
+
+    @property
+    def _batch_bytes(self) -> int:
+        share = ALL_BATCHES_BYTES // max(1, len(self._feed.listeners))
+        return min(BATCH_BYTES, max(MIN_BATCH_BYTES, share))
+
+    def _next_answer(self) -> say.Message:
+        message = self._outbox.popleft()()
+        if isinstance(message, say.Input):
+            self._unread_input -= len(message.data)
+        return message
 
     def _next_news(self) -> say.Message | None:
         """Move the cursor on; after the last byte come the ends, then the exit record."""
@@ -241,7 +284,7 @@ class Speaker:
         return say.Resized(offset=change.offset, time=change.time, columns=columns, rows=rows)
 
     def _next_output(self, cursor: Cursor, change: Change | None) -> say.Message | None:
-        limit = min(MAX_DATA, self._credit)
+        limit = min(MAX_DATA, self._credit, self._batch_bytes)
         if limit == 0:
             return None
         if change is not None:

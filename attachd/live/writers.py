@@ -1,5 +1,6 @@
 """Who may write, and whose terminal's size counts: what clients share and may quarrel over."""
 
+from collections import Counter
 from typing import Protocol
 
 import trio
@@ -59,7 +60,8 @@ class Writers:
         self._screen = screen
         self._sizes = SizePolicy(policy, _key_of(latest))
         self._gathering = again  #: a server before us has died: its clients are on their way
-        self._clients: list[Client] = []
+        self._clients: dict[Client, None] = {}  #: in the order of their coming
+        self._connections: Counter[bytes] = Counter()  #: of each key
         self._asked: dict[bytes, int] = {}  #: key -> the request that waits for the lease
 
     @property
@@ -81,7 +83,8 @@ class Writers:
 
     def enter(self, client: Client, size: Size, *, resumed: bool = False) -> None:
         """A client has come, or was cut off, with a terminal of this size if that is usable."""
-        self._clients.append(client)
+        self._clients[client] = None
+        self._connections[client.key] += 1
         if size.usable and resumed:
             self._sizes.resume(client.key, size)
             if not self._gathering:
@@ -92,8 +95,10 @@ class Writers:
     def leave(self, client: Client) -> None:
         """A client has gone: its lease and its wish for a size go with it."""
         if client in self._clients:
-            self._clients.remove(client)
-            if all(other.key != client.key for other in self._clients):
+            del self._clients[client]
+            self._connections[client.key] -= 1
+            if not self._connections[client.key]:
+                del self._connections[client.key]  # no search: thousands may leave at once
                 self._sizes.leave(client.key)
                 self._free(client.key)
             self._apply_policy()
@@ -109,7 +114,7 @@ class Writers:
         self._apply_policy()
         if holder:
             await trio.sleep(GRACE_SECONDS - RETURN_SECONDS)
-            if all(client.key != holder for client in self._clients):
+            if holder not in self._connections:
                 self._free(holder)
 
     # The lease
@@ -159,9 +164,11 @@ class Writers:
     def _answer(self, key: bytes, refusal: str = "") -> None:
         """Answer the request of ``key`` that waits, if there is one."""
         number = self._asked.pop(key, 0)
+        if not number:
+            return
         refused = say.Error(id=number, code="leased", text=refusal)
         for client in self._clients:
-            if number and client.key == key:
+            if client.key == key:
                 client.tell(refused if refusal else say.Done(id=number))
 
     def _give_up(self, key: bytes) -> None:

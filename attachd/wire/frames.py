@@ -31,6 +31,11 @@ class FrameDecoder:
         self._buffer = bytearray()
 
     @property
+    def held(self) -> int:
+        """How many bytes wait for the rest of their frame, or to be taken."""
+        return len(self._buffer)
+
+    @property
     def at_boundary(self) -> bool:
         """True when no part of a frame is waiting for its rest."""
         return not self._buffer

@@ -126,6 +126,11 @@ class Session:
         self._peer_gone = False
 
     @property
+    def held(self) -> int:
+        """How many bytes of what was received are not taken yet."""
+        return self._decoder.held
+
+    @property
     def has_more(self) -> bool:
         """True when something of what was received is not taken yet."""
         return not self._decoder.at_boundary

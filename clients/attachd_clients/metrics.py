@@ -163,8 +163,16 @@ def _numbers(report: Record) -> Record:
     if isinstance(oldest, int) and isinstance(newest, int):
         numbers["held"] = newest - oldest
     if "clients" in report:
-        numbers["connected"] = len(_clients(report))
+        numbers["connected"] = _count_clients(report)
     return numbers
+
+
+def _count_clients(report: Record) -> int:
+    """Return how many there are but for us; of very many the report lists only some."""
+    listed, others = len(_maps(report, "clients")), len(_clients(report))
+    connected = report.get("connected")
+    left_out = connected - listed if isinstance(connected, int) else 0
+    return others + left_out - (1 if left_out > 0 and others == listed else 0)
 
 
 def _clients(report: Record) -> list[Record]:

@@ -156,3 +156,19 @@ def test_a_name_that_is_no_unicode_is_shown_as_it_can_be() -> None:
     found = parsed(Container("\udcff", REPORT, ended=False))
 
     assert value(found, "attachd_up", id="?") == 1
+
+
+@pytest.mark.parametrize(("listed", "told", "count"), [
+    ([CLIENT, CLIENT | {"name": NAME}], 2, 1),
+    ([CLIENT] * 64, 1000, 999),  # we are the newest, and not listed
+    ([CLIENT, CLIENT | {"name": NAME}], 1000, 999),
+    ([CLIENT], None, 1),  # an older shim
+])  # fmt: skip
+def test_all_clients_are_counted_though_only_some_are_listed(listed, told, count) -> None:
+    """But for us."""
+    report = REPORT | {"clients": listed} | ({} if told is None else {"connected": told})
+    text = exposition([Container("web", report, ended=False)]).decode()
+    counts = [
+        line.split()[-1] for line in text.splitlines() if line.startswith("attachd_clients{")
+    ]
+    assert [float(counted) for counted in counts] == [count]
