@@ -82,6 +82,8 @@ class Writers:
     def enter(self, client: Client, size: Size, *, resumed: bool = False) -> None:
         """A client has come, or was cut off, with a terminal of this size if that is usable."""
         self._clients.append(client)
+        if client.role != "full":
+            return  # a viewer's terminal does not count
         if size.usable and resumed:
             self._sizes.resume(client.key, size)
             if not self._gathering:
@@ -96,7 +98,8 @@ class Writers:
             if all(other.key != client.key for other in self._clients):
                 self._sizes.leave(client.key)
                 self._free(client.key)
-            self._apply_policy()
+            if client.role == "full":
+                self._apply_policy()
 
     async def gather(self) -> None:
         """After a restart, wait for those who come back; then return.
