@@ -65,6 +65,8 @@ class Place:
     @property
     def is_readable(self) -> bool:
         """False for who may use the container's socket and nothing else (``--allow-uid``)."""
+        if not os.path.isdir(self.path):
+            return True  # it is gone, and nothing is kept from anybody
         return os.access(self.path, os.R_OK | os.X_OK, effective_ids=True)
 
     @property
