@@ -351,6 +351,11 @@ def test_nothing_but_the_socket_is_open(shop) -> None:
         return [entry.name for entry in entries if entry.stat().st_mode & 0o077]
 
     assert loose() == []
+    before = shop.keeper(box)
+    os.kill(before, signal.SIGKILL)
+    told = shop.path(box, "keeper.pid")
+    wait_for(lambda: told.read_text() != str(before))  # the heir's
+    assert loose() == []
     closed = shop.create("true")  # beside it, and not open
     with pytest.raises(PermissionError):
         Somebody(ALICE).connect(shop.path(closed, "attach.sock"))
