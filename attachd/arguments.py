@@ -90,6 +90,7 @@ def _create_options(verb: argparse.ArgumentParser) -> None:
     add("--exit-command", metavar="CMD", default="", help="run this after exit")
     add("--exit-command-arg", metavar="ARG", action="append", default=[],
         help="an argument for it; repeatable")  # fmt: skip
+    _rights_options(verb)
     add("--oom-score-adj", metavar="N", type=int, help="the shim's own OOM score adjustment")
     if verb.prog.endswith("run"):
         add("-a", "--attach", action="store_true",
@@ -98,6 +99,18 @@ def _create_options(verb: argparse.ArgumentParser) -> None:
         add("--detach-keys", metavar="KEYS", help="what leaves the terminal (ctrl-p,ctrl-q)")
     else:
         verb.set_defaults(attach=False, detach=True, detach_keys=None)
+
+
+def _rights_options(verb: argparse.ArgumentParser) -> None:
+    for option, whose, right in (
+        ("--allow-uid", "UID", "this user may attach and do everything that you may"),
+        ("--allow-gid", "GID", "so may the members of this group"),
+        ("--viewers-gid", "GID", "the members of this group may look, and nothing else"),
+    ):
+        verb.add_argument(
+            option, metavar=whose, action="append", default=[],
+            help=f"{right}; a number or a name; repeatable",
+        )  # fmt: skip
 
 
 def _log_options(verb: argparse.ArgumentParser) -> None:

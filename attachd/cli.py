@@ -7,6 +7,7 @@ program cannot be executed or is not there; with ``--attach`` otherwise the cont
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from attachd import __version__
@@ -15,6 +16,7 @@ from attachd.ground import default_root, open_standard_descriptors
 from attachd.keeper.config import MAX_RING, MIN_RING, Config, LogCare, LogSpec
 from attachd.state import eofpolicy
 from attachd.state.quantities import parse_bytes, parse_seconds
+from attachd.state.rights import Policy
 from attachd.state.sizes import DEFAULT_POLICY, POLICIES, Size, parse_size
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ COMPRESSIONS = ("gzip", "zstd")
 
 _PAGE = 4096
 
+#: The one after it means "no id" (chown(2)).
+MAX_ID = (1 << 32) - 2
+
 
 def main() -> NoReturn:
     """Run ``attachd`` with the arguments of this process; never returns."""
@@ -35,6 +40,7 @@ def main() -> NoReturn:
         print(f"attachd {__version__}")
         sys.exit(0)
     open_standard_descriptors()
+    os.umask(0o022)  # a caller's own must neither open nor close what we make for containers
     # A caller may ignore it, and the kernel would then keep our children's status from us.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     sync_fd: int | None = None
@@ -199,7 +205,38 @@ def _config(wish: "argparse.Namespace", command: tuple[str, ...]) -> Config:
         size=parse_size(wish.size) if wish.size else None,
         own_size=_own_size(wish),
         size_policy=wish.size_policy,
+        rights=Policy(
+            uids=_ids("--allow-uid", wish.allow_uid, _uid_of),
+            gids=_ids("--allow-gid", wish.allow_gid, _gid_of),
+            viewer_gids=_ids("--viewers-gid", wish.viewers_gid, _gid_of),
+        ),
     )
+
+
+def _ids(option: str, words: list[str], find: Callable[[str], int]) -> tuple[int, ...]:
+    """Return the ids that an option's words mean, by number or by name; raises UsageError."""
+    found = []
+    for word in words:
+        try:
+            number = int(word) if word.isascii() and word.isdigit() else find(word)
+        except (KeyError, ValueError):
+            raise UsageError(f"{option} {word!r:.80}: there is none of this name") from None
+        if number > MAX_ID:
+            raise UsageError(f"{option} {word:.80}: the highest number is {MAX_ID}")
+        found.append(number)
+    return tuple(found)
+
+
+def _uid_of(name: str) -> int:
+    import pwd
+
+    return pwd.getpwnam(name).pw_uid
+
+
+def _gid_of(name: str) -> int:
+    import grp
+
+    return grp.getgrnam(name).gr_gid
 
 
 def _eof_policy(wish: "argparse.Namespace") -> str:

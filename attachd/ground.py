@@ -19,6 +19,17 @@ def state_root() -> str:
     return os.path.abspath(os.environ.get("ATTACHD_ROOT") or default_root())
 
 
+def is_planted(root: str) -> bool:
+    """Return whether ``root`` is our default one in /tmp, and somebody else has made that."""
+    place = f"/tmp/attachd-{os.geteuid()}"
+    if os.path.commonpath([place, root]) != place:
+        return False
+    try:
+        return os.lstat(place).st_uid != os.geteuid()
+    except OSError:
+        return False
+
+
 def open_standard_descriptors() -> None:
     """Put /dev/null where the caller has closed 0, 1 or 2; nothing of ours may get the number.
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,14 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     made = Shop(tmp_path / "root", tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A directory of this test alone that others can get to, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="attachd-") as made:
+        os.chmod(made, 0o755)
+        yield Path(made)
 
 
 @pytest.fixture

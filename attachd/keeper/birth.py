@@ -9,7 +9,7 @@ import socket
 from typing import NamedTuple, NoReturn
 
 from attachd.errors import AttachdError, UsageError
-from attachd.keeper import bundle, descriptors, files, keep, parcels, report
+from attachd.keeper import access, bundle, descriptors, files, keep, parcels, report
 from attachd.keeper.claim import check_id, claim
 from attachd.keeper.config import Config
 from attachd.keeper.processes import find_runtime
@@ -94,6 +94,7 @@ def _prepare(config: Config, directory: int) -> tuple[keep.Shim, list[str]]:
             kept={f"log{number}": fd for number, fd in enumerate(logs)},
             **stdio.ours,
         )
+        access.open_to(config.rights, config.root, directory)
     except BaseException:
         descriptors.unmake(made)
         raise
@@ -157,9 +158,10 @@ def _become_keeper(shim: keep.Shim, report_fd: int) -> NoReturn:
 def _own_stdio(directory: int) -> None:
     """Words of ours that nobody expects (a Python traceback) go to shim.log."""
     null = os.open(os.devnull, os.O_RDWR)
-    log = os.open(
-        files.SHIM_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600, dir_fd=directory
-    )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    log = os.open(files.SHIM_LOG, flags, 0o600, dir_fd=directory)
+    # The runtime would make its own log readable for everybody.
+    os.close(os.open(files.RUNTIME_LOG, flags, 0o600, dir_fd=directory))
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.dup2(log, 2)

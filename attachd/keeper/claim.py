@@ -10,6 +10,7 @@ import re
 
 from attachd.errors import UsageError
 from attachd.keeper import files
+from attachd.keeper.trust import check_root
 
 #: runc's own rule for ids (libcontainer/factory_linux.go, idRegex), cut to a length that fits a
 #: file name together with what runtimes and loggers put around it.
@@ -28,13 +29,15 @@ def check_id(container: str) -> None:
 def claim(root: str, container: str) -> int:
     """Make the state directory and return its locked descriptor; the directory is empty.
 
-    Raises UsageError when the id is taken. What is left of a container that ended and was
-    deleted from its runtime (``--rm``), or of a launcher that was killed, is cleared away.
+    Raises UsageError when the id is taken, or the root is in somebody else's hands. What is left
+    of a container that ended and was deleted from its runtime (``--rm``), or of a launcher that
+    was killed, is cleared away.
     """
     try:
         os.makedirs(root, 0o700, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the state root {root}: {error.strerror}") from None
+    check_root(root)
     path = os.path.join(root, container)
     while True:
         try:
@@ -52,6 +55,7 @@ def claim(root: str, container: str) -> int:
             f"the id {container} is in use: 'attachctl rm {container}' removes what ended,"
             " 'attachctl rm --force' what runs"
         )
+    os.fchmod(directory, 0o700)  # what was left may have been open to others
     files.empty_directory(path)
     return directory
 
@@ -64,6 +68,10 @@ def _lock(path: str, container: str) -> int | None:
         return None
     except OSError as error:
         raise UsageError(f"{path} is not a directory of ours: {error.strerror}") from None
+    owner = os.fstat(directory).st_uid
+    if owner != os.geteuid():
+        os.close(directory)
+        raise UsageError(f"{path} is not a directory of ours: it belongs to user {owner}")
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(directory), os.stat(path)):

@@ -4,6 +4,7 @@ import os
 from typing import NamedTuple
 
 from attachd.state.eofpolicy import ANY
+from attachd.state.rights import Policy
 from attachd.state.sizes import DEFAULT_POLICY, Size
 
 #: 4 MiB: some 50,000 short lines of history, allocated only as output comes.
@@ -70,6 +71,7 @@ class Config(NamedTuple):
     own_size: Size | None = None  #: of the terminal in which it will be seen at once
     size_policy: str = DEFAULT_POLICY
     start: bool = False
+    rights: Policy = Policy()  #: whom besides root and us it is open to
 
     @property
     def directory(self) -> str:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from attachd.errors import UsageError
 from attachd.keeper.config import LogSpec
+from attachd.keeper.trust import check_log
 from attachd.state.header import MAX_LOGS, Header, header_bytes
 from attachd.state.ring import index_capacity
 
@@ -245,11 +246,13 @@ def _make_parents(path: str) -> list[str]:
 
 def _open_log(path: str, made: list[str]) -> int:
     flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    check_log(os.path.dirname(path))
     try:
         try:
             fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
             made.append(path)
         except FileExistsError:
+            check_log(path)  # what is there and is ours or root's, nobody else can exchange
             fd = os.open(path, flags)
     except OSError as error:
         raise UsageError(f"cannot write the log {path}: {error.strerror}") from None

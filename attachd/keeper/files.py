@@ -30,7 +30,9 @@ def write_whole(path: str, data: bytes, *, mode: int = 0o644, sync: bool = False
     the old file or the new one. Raises OSError, and leaves nothing beside ``path`` then.
     """
     beside = f"{path}.{os.getpid()}.new"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    # In a directory that is not ours alone, what has this name already is somebody else's.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    remove_file(beside)
     try:
         fd = os.open(beside, flags, mode)
         try:
@@ -62,9 +64,9 @@ def write_json(
     write_whole(path, text.encode() + b"\n", mode=0o600, sync=sync)
 
 
-def write_number(path: str, number: int) -> None:
+def write_number(path: str, number: int, *, mode: int = 0o644) -> None:
     """``write_whole`` for a pid file: digits, no newline, as runc and conmon write it."""
-    write_whole(path, str(number).encode())
+    write_whole(path, str(number).encode(), mode=mode)
 
 
 def read_json(path: str) -> dict[str, object]:

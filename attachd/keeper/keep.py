@@ -19,7 +19,13 @@ from attachd.errors import AttachdError, RuntimeFailed
 from attachd.keeper import console, descriptors, files, parcels, report
 from attachd.keeper.config import Config
 from attachd.keeper.execs import Execs
-from attachd.keeper.processes import Runtime, clean_environment, spawn, start_time
+from attachd.keeper.processes import (
+    Runtime,
+    clean_environment,
+    forget_environment,
+    spawn,
+    start_time,
+)
 from attachd.keeper.runtime import Words, call, failure
 from attachd.state.header import Header
 from attachd.state.sizes import DEFAULT_SIZE
@@ -73,6 +79,7 @@ def keep(shim: Shim, report_fd: int) -> None:
     the server does.
     """
     environment = clean_environment(os.environ)
+    forget_environment()
     config, header = shim.config, descriptors.map_header(shim.table.header)
     descriptors.Libc().become_subreaper()
     bell = hear_signals(header)
@@ -177,6 +184,7 @@ def _bring_up(shim: Shim, header: Header, environment: dict[str, str]) -> Shim:
     else:
         _create_with_pipes(shim, words, environment)
     header.pid = _read_pid(pid_file)
+    os.chmod(pid_file, 0o600)
     _write_files(shim, header, "created")
     if config.start:
         start(shim, header, environment)
@@ -263,7 +271,8 @@ def _write_files(shim: Shim, header: Header, phase: str) -> None:
     """Write state.json and the pid files that were asked for; raises OSError."""
     config = shim.config
     _write_state(shim, header, phase)
-    files.write_number(os.path.join(config.directory, files.KEEPER_PID), os.getpid())
+    ours = os.path.join(config.directory, files.KEEPER_PID)
+    files.write_number(ours, os.getpid(), mode=0o600)
     if config.keeper_pid_file:
         files.write_number(config.keeper_pid_file, os.getpid())
     if config.pid_file:
@@ -288,7 +297,9 @@ def _write_state(shim: Shim, header: Header, phase: str) -> None:
         "logs": logs,
         "made": list(shim.made),
         "deleted": False,
-        "config": config._asdict() | {"logs": logs, "log_care": config.log_care._asdict()},
+        "config": config._asdict()
+        | {"logs": logs, "log_care": config.log_care._asdict()}
+        | {"rights": config.rights._asdict()},
     }
     files.write_json(os.path.join(config.directory, files.STATE), state)
 

@@ -3,8 +3,6 @@
 import contextlib
 import os
 import secrets
-import socket
-import struct
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -19,12 +17,14 @@ from attachd.errors import (
     RemoteProtocolError,
     RuntimeFailed,
 )
+from attachd.live.peer import groups_of, peer_of
 from attachd.live.report import report_that_fits
 from attachd.live.speaker import Speaker
 from attachd.live.stdin import WINDOW
 from attachd.state.eofpolicy import why_not
 from attachd.state.faults import fault_of
 from attachd.state.intake import KEY_BYTES
+from attachd.state.rights import Policy, right_of, why_not_role
 from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire import messages as say
 from attachd.wire.frames import MAX_DATA, MAX_FRAME, encode_frame
@@ -55,8 +55,6 @@ MAX_UNREAD_INPUT = 4 << 20
 #: Features that a client may rely on beyond the first server of version 1.
 FEATURES = ["exec", "input", "lease", "logs", "terminal"]
 
-_UCRED = struct.Struct("=iII")  #: struct ucred: pid, uid, gid (unix(7), SO_PEERCRED)
-
 
 class _Over(Exception):
     """The conversation has come to its end; not an error."""
@@ -79,7 +77,7 @@ class Connection:
         self._scope = trio.CancelScope()
         self._fresh = True  #: since we last waited for more, a frame has become whole
         self._refusing = False  #: stdin was refused, and the client may not have heard it
-        self._pid, self._uid, _ = _peer(stream.socket)
+        self._peer = peer_of(stream.socket.fileno())
 
     @property
     def number(self) -> int:
@@ -116,8 +114,8 @@ class Connection:
             "role": self.role,
             "may_write": self._program.writers.allows(self),
             "size": str(self._size) if self._size.usable else None,
-            "pid": self._pid,
-            "uid": self._uid,
+            "pid": self._peer.pid,
+            "uid": self._peer.uid,
             **(self._speaker.counters if self._speaker else {}),
         }
 
@@ -183,7 +181,8 @@ class Connection:
     async def _greet(self, message: say.Hello) -> Speaker:
         """Find what it means, and where it starts, which may take a while; welcome it."""
         try:
-            _check_hello(message, self._uid)
+            self._check_right(message.role)
+            _check_hello(message)
             self.key = message.key or secrets.token_bytes(KEY_BYTES)
             self._program = await self._shim.find(message, self.key)
             self._program.expected.add(self)  # no checkpoint before: it is kept for us
@@ -210,6 +209,20 @@ class Connection:
         self._size = Size(message.columns, message.rows)
         resumed = bool(message.stream_id) and message.since.startswith("offset:")
         program.writers.enter(self, self._size, resumed=resumed)
+
+    def _check_right(self, role: str) -> None:
+        """Refuse whom the container is not open to, or not for this role. Raises Denied."""
+        own, uid, policy = os.getuid(), self._peer.uid, self._shim.settings.rights
+        right = right_of(uid, self._groups(policy), own, policy)
+        denied = why_not_role(uid, role, right, own)
+        if denied:
+            raise Denied(denied)
+
+    def _groups(self, policy: Policy) -> frozenset[int]:
+        """Return the peer's groups, if any of them matters."""
+        if not policy.groups:
+            return frozenset()
+        return groups_of(self._stream.socket.fileno(), self._peer)
 
     def _check_block(self, hello: say.Hello) -> None:
         """Refuse a client that wants to hold up a container that waits for nobody."""
@@ -487,9 +500,7 @@ class Connection:
         self._program, self._speaker = self._shim.program, None
 
 
-def _check_hello(hello: say.Hello, uid: int) -> None:
-    if uid not in (0, os.getuid()):
-        raise Denied(f"user {uid} may not attach to a container of user {os.getuid()}")
+def _check_hello(hello: say.Hello) -> None:
     if hello.version < VERSION:
         raise Refused("version", f"version {hello.version} is too old, this is {VERSION}")
     if hello.role not in ("full", "viewer"):
@@ -506,12 +517,6 @@ def _check_hello(hello: say.Hello, uid: int) -> None:
 def _code_of(error: AttachdError) -> str:
     """Return the error's code; whether a program is missing is told apart for exit codes."""
     return fault_of(str(error)) if isinstance(error, RuntimeFailed) else error.code
-
-
-def _peer(peer: trio.socket.SocketType) -> tuple[int, int, int]:
-    packed = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid, uid, gid = _UCRED.unpack(packed)
-    return pid, uid, gid
 
 
 def _first(errors: BaseExceptionGroup[ProtocolError]) -> ProtocolError:

@@ -140,9 +140,11 @@ class Container:
                 path, state | {"keeper_pid": pid, "keeper_start": start_time(pid)}
             )
         ours = os.path.join(self._directory, files.KEEPER_PID)
-        for name in filter(None, (ours, self._settings.keeper_pid_file)):
+        with contextlib.suppress(OSError):
+            files.write_number(ours, pid, mode=0o600)
+        if self._settings.keeper_pid_file:
             with contextlib.suppress(OSError):
-                files.write_number(name, pid)
+                files.write_number(self._settings.keeper_pid_file, pid)
 
     def _note_start(self, begun: int) -> None:
         self._header.started = begun

@@ -86,14 +86,15 @@ def write_record(
     )
     record = exit_record(container, stream_id, ending, execution=execution)
     for path in paths:
-        _write(path, to_json(record))
+        ours = path == paths[0]
+        _write(path, to_json(record), mode=0o600 if ours else 0o644)
     header.ended = 1
     return record
 
 
-def _write(path: str, data: bytes) -> None:
+def _write(path: str, data: bytes, *, mode: int) -> None:
     try:
-        files.write_whole(path, data, sync=True)
+        files.write_whole(path, data, mode=mode, sync=True)
     except OSError as error:
         _log.error("cannot write %s: %s", path, error)
 

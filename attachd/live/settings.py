@@ -3,6 +3,7 @@
 import attrs
 
 from attachd.keeper.config import LogCare, LogSpec
+from attachd.state.rights import Policy
 from attachd.state.sizes import DEFAULT_SIZE, Size
 
 
@@ -46,6 +47,7 @@ class Settings:
     size_policy: str
     create_timeout: float
     bundle: str
+    rights: Policy
 
     @property
     def exit_files(self) -> list[str]:
@@ -96,6 +98,7 @@ class Settings:
             size_policy=str(config["size_policy"]),
             create_timeout=float(str(config["create_timeout"])),
             bundle=str(state["bundle"]),
+            rights=_rights(config["rights"]),
         )
 
 
@@ -120,6 +123,15 @@ def _size(value: object) -> Size:
         return DEFAULT_SIZE
     columns, rows = (int(str(side)) for side in _list(value))
     return Size(columns, rows)
+
+
+def _rights(value: object) -> Policy:
+    entry = _map(value)
+    return Policy(*(_numbers(entry[name]) for name in Policy._fields))
+
+
+def _numbers(value: object) -> tuple[int, ...]:
+    return tuple(int(text) for text in _texts(value))
 
 
 def _log(value: object) -> LogSpec:

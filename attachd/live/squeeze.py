@@ -56,7 +56,8 @@ async def _squeeze_one(shelf: Shelf, path: str, suffix: str, argv: list[str]) ->
 async def _run(path: str, beside: str, argv: list[str]) -> int:
     """Run the child from one file to the other; return its status. On cancel: it is killed."""
     nice = shutil.which("nice")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    files.remove_file(beside)
     source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         sink = os.open(beside, flags, 0o600)

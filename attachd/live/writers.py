@@ -85,6 +85,8 @@ class Writers:
         """A client has come, or was cut off, with a terminal of this size if that is usable."""
         self._clients[client] = None
         self._connections[client.key] += 1
+        if client.role != "full":
+            return  # a viewer's terminal does not count
         if size.usable and resumed:
             self._sizes.resume(client.key, size)
             if not self._gathering:
@@ -101,7 +103,8 @@ class Writers:
                 del self._connections[client.key]  # no search: thousands may leave at once
                 self._sizes.leave(client.key)
                 self._free(client.key)
-            self._apply_policy()
+            if client.role == "full":
+                self._apply_policy()
 
     async def gather(self) -> None:
         """After a restart, wait for those who come back; then return.

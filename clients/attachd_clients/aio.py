@@ -402,7 +402,7 @@ class Client:
                 if self._conversation.welcome is None:
                     break
                 await trio.sleep(_RETRY_SECONDS)
-        raise _cannot(self.place, "its shim does not answer")
+        raise _cannot(self.place, self.place.silence)
 
     def _recall(self) -> None:
         conversation = self._conversation

@@ -60,6 +60,21 @@ class Wish:
         return self.fd is not None or bool(self.spec)
 
 
+def has_terminal(place: Place, execution: str = "") -> bool:
+    """Return whether the program has a terminal: who may not read files asks the shim.
+
+    Raises NoSuchContainer, UsageError, Refused or Ended.
+    """
+    if place.is_readable:
+        return place.has_terminal(execution)
+    from attachd_clients.blocking import attach_blocking
+
+    with attach_blocking(
+        place.id, root=place.root, since="none", role="viewer", exec=execution
+    ) as client:
+        return client.welcome is not None and client.welcome.terminal
+
+
 def attach_as(wish: Wish) -> int:
     """Attach, and return the exit code. Raises UsageError, Refused or Ended."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)

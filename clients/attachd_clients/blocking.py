@@ -289,7 +289,7 @@ class BlockingClient:
             if self._conversation.welcome is None:
                 break
             time.sleep(_RETRY_SECONDS)
-        raise _cannot(self.place, "its shim does not answer")
+        raise _cannot(self.place, self.place.silence)
 
     def _recall(self) -> None:
         conversation = self._conversation

@@ -1,7 +1,7 @@
 """What containers there are, as rows for a person or a program."""
 
 from attachd_clients.outcome import sentence
-from attachd_clients.places import NoSuchContainer, Place
+from attachd_clients.places import NoSuchContainer, Place, Unreadable
 
 COLUMNS = ("id", "phase", "pid", "end", "bundle")
 
@@ -22,7 +22,7 @@ def table(found: list[dict[str, str]]) -> list[str]:
 def _row(place: Place) -> dict[str, str] | None:
     try:
         state = place.state()
-    except NoSuchContainer:
+    except (NoSuchContainer, Unreadable):
         return None
     record = place.exit_record()
     phase = "stopped" if record else str(state["phase"])

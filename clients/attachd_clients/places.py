@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import attrs
 
 from attachd.errors import UsageError
-from attachd.ground import state_root
+from attachd.ground import is_planted, state_root
 from attachd.state.sizes import DEFAULT_SIZE, Size
 
 
@@ -17,6 +17,12 @@ class NoSuchContainer(UsageError):
     """There is no container of this name under this root."""
 
     code = "not_found"
+
+
+class Unreadable(UsageError):
+    """What a container's files tell is not for this user, who may only use its socket."""
+
+    code = "denied"
 
 
 @attrs.frozen
@@ -29,7 +35,7 @@ class Place:
     @classmethod
     def find(cls, container: str, root: str | None = None) -> "Place":
         """Return the place of a container that exists; raises NoSuchContainer."""
-        place = cls(os.path.abspath(root or state_root()), container)
+        place = cls(_root(root), container)
         plain = _is_plain(container)
         if plain:
             _check_rights(place.path)
@@ -42,7 +48,7 @@ class Place:
     @classmethod
     def all(cls, root: str | None = None) -> list["Place"]:
         """Return every container under a root, by name."""
-        base = os.path.abspath(root or state_root())
+        base = _root(root)
         try:
             names = sorted(entry.name for entry in os.scandir(base) if entry.is_dir())
         except FileNotFoundError:
@@ -56,13 +62,30 @@ class Place:
         """The state directory."""
         return os.path.join(self.root, self.id)
 
+    @property
+    def is_readable(self) -> bool:
+        """False for who may use the container's socket and nothing else (``--allow-uid``)."""
+        if not os.path.isdir(self.path):
+            return True  # it is gone, and nothing is kept from anybody
+        return os.access(self.path, os.R_OK | os.X_OK, effective_ids=True)
+
+    @property
+    def silence(self) -> str:
+        """For people: nobody is behind the socket, and what may be known of that."""
+        rest = "" if self.is_readable else f", and {_who()} may not read what it has left"
+        return f"its shim does not answer{rest}"
+
     def exists(self) -> bool:
         """Return True when a container was made here, and not only a directory."""
         return self._json("state.json") is not None
 
     def state(self) -> dict[str, object]:
-        """Return state.json; raises NoSuchContainer when there is none (yet)."""
+        """Return state.json. Raises NoSuchContainer when there is none (yet), and Unreadable."""
         state = self._json("state.json")
+        if state is None and not self.is_readable:
+            raise Unreadable(
+                f"{_who()} may attach to {self.id}, but its files are for who made it, and root"
+            )
         if state is None:
             raise NoSuchContainer(f"no container {self.id}: its state.json is missing")
         return state
@@ -74,7 +97,7 @@ class Place:
     def has_terminal(self, execution: str = "") -> bool:
         """Return whether the container's program, or an exec of this name, has a terminal.
 
-        Raises NoSuchContainer.
+        Raises NoSuchContainer and Unreadable.
         """
         if execution:
             return self.execution(execution).get("terminal") is True
@@ -93,6 +116,8 @@ class Place:
     def execution(self, name: str) -> dict[str, object]:
         """Return what files tell of one exec. Raises NoSuchContainer."""
         told = self._execution(name)
+        if told is None and not self.is_readable:
+            self.state()
         if told is None:
             raise NoSuchContainer(
                 f"no exec {name!r:.80} in {self.id}: see 'attachctl inspect'"
@@ -174,16 +199,34 @@ def _is_plain(name: str) -> bool:
 
 
 def _check_rights(path: str) -> None:
-    """Raise UsageError when it cannot be known whether the directory is there, or be used."""
+    """Raise UsageError when it cannot be known whether the directory is there, or be used.
+
+    Whom the container is open to may pass through it to the socket, and not list it.
+    """
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except PermissionError:
-        raise _no_rights(path) from None
-    except OSError:
-        pass  # it is not there
+        if not os.access(path, os.X_OK, effective_ids=True):
+            raise _no_rights(path) from None
+    except (OSError, ValueError):
+        pass  # it is not there, or no text that a file name can be
 
 
 def _no_rights(path: str) -> UsageError:
     return UsageError(
-        f"user {os.getuid()} may not look into {path}: containers belong to who made them, and root"
+        f"{_who()} may not look into {path}: containers belong to who made them, and root"
     )
+
+
+def _who() -> str:
+    return f"user {os.getuid()}"
+
+
+def _root(root: str | None) -> str:
+    """Return the state root that is meant. Raises UsageError when it is a trap."""
+    base = os.path.abspath(root or state_root())
+    if is_planted(base):
+        raise UsageError(
+            f"{base} was made by somebody else: set XDG_RUNTIME_DIR or use --root"
+        )
+    return base

@@ -27,8 +27,10 @@ _POLL_SECONDS = 0.02
 def remove(place: Place, *, force: bool) -> None:
     """Remove one container; with ``force`` kill it first.
 
-    Raises UsageError when it runs and ``force`` was not given, or when its shim does not go.
+    Raises UsageError when it runs and ``force`` was not given, when its shim does not go, and
+    when it is somebody else's: its files say which program deletes it, and which files go.
     """
+    _check_owner(place)
     _end(place, force)
     directory = _lock(place)
     try:
@@ -37,6 +39,17 @@ def remove(place: Place, *, force: bool) -> None:
         shutil.rmtree(place.path, ignore_errors=True)
     finally:
         os.close(directory)
+
+
+def _check_owner(place: Place) -> None:
+    try:
+        owner = os.lstat(place.path).st_uid
+    except OSError as error:
+        raise UsageError(f"cannot remove {place.id}: {error.strerror}") from None
+    if owner != os.geteuid():
+        raise UsageError(f"{place.id} belongs to user {owner}: nobody else can remove it")
+    if os.path.islink(place.path):
+        raise UsageError(f"{place.path} is a symbolic link, and no container")
 
 
 def _end(place: Place, force: bool) -> None:

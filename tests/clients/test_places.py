@@ -5,7 +5,9 @@ import socket
 from pathlib import Path
 
 import pytest
+from attachd_clients import listing
 from attachd_clients.places import NoSuchContainer, Place
+from others import Somebody
 
 from attachd.errors import UsageError
 
@@ -174,3 +176,36 @@ def test_who_may_not_look_is_told_so(tmp_path, look) -> None:
     os.close(read)
 
     assert b"user 65534 may not look into" in told
+
+
+def test_what_was_removed_meanwhile_is_gone_and_not_forbidden(tmp_path) -> None:
+    """Whoever looks away for a moment is told what has happened."""
+    (tmp_path / "web").mkdir()
+    place = Place.find("web", str(tmp_path))
+    (tmp_path / "web").rmdir()
+
+    with pytest.raises(NoSuchContainer, match=r"state\.json is missing"):
+        place.state()
+    with pytest.raises(NoSuchContainer, match="no exec"):
+        place.execution("1")
+    assert place.silence == "its shim does not answer"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_who_may_pass_but_not_read_finds_the_place_and_knows_no_more(passable) -> None:
+    """It can attach; files are refused with clear words, and a list leaves it out."""
+    root, alice = str(passable), Somebody(54321)
+    (passable / "web").mkdir()
+    (passable / "web" / "state.json").write_text("{}")
+    (passable / "web" / "state.json").chmod(0o600)
+    (passable / "web").chmod(0o711)
+
+    def place() -> Place:
+        return Place.find("web", root)
+
+    assert alice.does(lambda: place().id) == ("web", "")
+    for look in (lambda: place().state(), lambda: place().execution("1")):
+        told = alice.attempts(look)
+        assert "user 54321 may attach to web, but its files are for who made it" in told
+    assert "may not read what it has left" in alice.does(lambda: place().silence)[0]
+    assert alice.does(lambda: listing.rows(root)) == ("[]", "")

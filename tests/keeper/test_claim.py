@@ -161,6 +161,42 @@ def test_a_symbolic_link_is_never_followed(tmp_path: Path, target: str) -> None:
     assert (elsewhere / "precious").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_directory_of_another_user_is_neither_used_nor_emptied(tmp_path: Path) -> None:
+    """In a root that many may write into, somebody could lay one out for our files."""
+    tmp_path.chmod(0o1777)
+    trap = tmp_path / "box"
+    trap.mkdir(0o777)
+    (trap / "state.json.new").symlink_to(tmp_path / "precious")
+    os.chown(trap, 54321, 54321)
+
+    with pytest.raises(UsageError, match="not a directory of ours: it belongs to user 54321"):
+        claim(str(tmp_path), "box")
+    assert os.listdir(trap) == ["state.json.new"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_root_of_another_user_is_not_used(tmp_path: Path) -> None:
+    """Its owner could put another directory into the place of ours at any time."""
+    root = tmp_path / "root"
+    root.mkdir()
+    root.chmod(0o1777)
+    os.chown(root, 54321, 54321)
+
+    with pytest.raises(UsageError, match="root belongs to user 54321"):
+        claim(str(root), "box")
+    assert os.listdir(root) == []
+
+
+def test_what_was_left_open_is_closed(tmp_path: Path, held: list[int]) -> None:
+    """A directory that is claimed again is ours alone, whatever it was before."""
+    (tmp_path / "box").mkdir()
+    (tmp_path / "box").chmod(0o755)
+    held.append(claim(str(tmp_path), "box"))
+
+    assert (tmp_path / "box").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_file_in_the_way_is_not_removed(tmp_path: Path) -> None:
     """A file under the id's name is somebody else's."""
     (tmp_path / "box").write_text("mine")

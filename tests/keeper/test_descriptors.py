@@ -326,6 +326,41 @@ def test_a_refused_log_unmakes_the_ones_before_it(tmp_path: Path) -> None:
     assert os.listdir("/proc/self/fd") == before
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give links away")
+@pytest.mark.parametrize("trap", ["log", "logs"])
+def test_a_log_is_not_led_away_by_somebody_elses_link(tmp_path: Path, trap: str) -> None:
+    """In a directory like /tmp, whatever the kernel says (fs.protected_symlinks).
+
+    Neither the file nor a directory on the way; what was made before is unmade.
+    """
+    tmp_path.chmod(0o1777)
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "log").write_text("mine")
+    (tmp_path / trap).symlink_to(precious / "log" if trap == "log" else precious)
+    os.chown(tmp_path / trap, 54321, 54321, follow_symlinks=False)
+    path = tmp_path / ("log" if trap == "log" else "logs/log")
+
+    with pytest.raises(UsageError, match="was put there by user 54321"):
+        open_logs((log(tmp_path / "first"), log(path)))
+    assert (precious / "log").read_text() == "mine"
+    assert not (tmp_path / "first").exists()
+
+
+def test_a_log_may_be_reached_through_a_link_of_our_own(
+    tmp_path: Path, fds: list[int]
+) -> None:
+    """Also in a directory like /tmp; the link stays one."""
+    tmp_path.chmod(0o1777)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "log").touch()
+    (tmp_path / "link").symlink_to("real/log")
+    fds += open_logs((log(tmp_path / "link"),))[0]
+
+    assert os.path.samestat(os.fstat(fds[0]), (tmp_path / "real" / "log").stat())
+    assert (tmp_path / "link").is_symlink()
+
+
 @pytest.mark.parametrize("below", ["file/x.log", "file/deep/x.log", "file/a/b/x.log"])
 def test_a_file_where_a_directory_should_be_is_told(tmp_path: Path, below: str) -> None:
     """With the reason, and nothing was made."""

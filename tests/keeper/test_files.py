@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from others import Somebody
 
 from attachd.keeper import files
 
@@ -49,14 +50,35 @@ def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_link_laid_beside_is_never_followed(tmp_path: Path) -> None:
-    """A symbolic link under our temporary name does not lead the write elsewhere."""
+    """Neither a symbolic nor a hard link under our temporary name leads the write elsewhere."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
-    (tmp_path / f"state.{os.getpid()}.new").symlink_to(victim)
+    beside = tmp_path / f"state.{os.getpid()}.new"
+    for link in (beside.symlink_to, beside.hardlink_to):
+        link(victim)
+        files.write_whole(str(tmp_path / "state"), b"data", mode=0o600)
 
-    with pytest.raises(OSError, match="symbolic links"):
-        files.write_whole(str(tmp_path / "state"), b"data")
-    assert victim.read_bytes() == b"precious"
+        assert victim.read_bytes() == b"precious"
+        assert (tmp_path / "state").read_bytes() == b"data"
+        assert (tmp_path / "state").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_what_another_user_has_laid_beside_is_not_written_to(
+    passable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a directory like /tmp it cannot be removed: whoever owns it would own our pid file."""
+    passable.chmod(0o1777)
+    monkeypatch.setattr(files.os, "getpid", lambda: 4711)
+    beside = passable / "web.pid.4711.new"
+    beside.touch()
+    beside.chmod(0o666)
+    os.chown(beside, 54322, 54322)
+
+    told = Somebody(54321).attempts(lambda: files.write_number(str(passable / "web.pid"), 1))
+    assert "FileExistsError" in told
+    assert beside.read_bytes() == b""
+    assert not (passable / "web.pid").exists()
 
 
 def test_with_sync_the_file_and_then_its_directory_are_on_the_disk(

@@ -228,3 +228,25 @@ def test_a_runtime_that_is_not_there_is_told(
 
     with pytest.raises(UsageError, match="--runtime"):
         find_runtime(name)
+
+
+def test_a_forgotten_environment_can_be_read_nowhere() -> None:
+    """Neither in /proc, nor by the C library, nor by Python; the process goes on."""
+    code = (
+        "import ctypes, os\n"
+        "from attachd.keeper.processes import forget_environment\n"
+        "forget_environment()\n"
+        "with open('/proc/self/environ', 'rb') as file: left = file.read()\n"
+        "getenv = ctypes.CDLL(None).getenv\n"
+        "getenv.restype = ctypes.c_char_p\n"
+        "print(left.strip(b'\\0'), getenv(b'SECRET'), dict(os.environ))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PATH": os.defpath, "SECRET": "hunter2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout == "b'' None {}\n"

@@ -1,5 +1,6 @@
 """Nothing of the launcher's leaks, and nothing of ours is open to others."""
 
+import json
 import os
 import signal
 import stat
@@ -7,7 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from attachd_clients import attach_blocking
 from harness import PATIENCE, wait_for
+
+from attachd.wire import messages as say
 
 pytestmark = pytest.mark.runc
 
@@ -29,20 +33,32 @@ def environment(pid: int) -> bytes:
     return Path(f"/proc/{pid}/environ").read_bytes()
 
 
-def loose_launch(shop, *words: object) -> str:
-    """Run attachd with a secret in its environment and a descriptor left open; return its link."""
-    read, write = os.pipe()
+def children_of_keeper(keeper: int) -> set[int]:
+    return set(map(int, Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()))
+
+
+def loose_launch(shop, program: str, *words: object) -> set[str]:
+    """Run a program with a secret in its environment, a pipe and a secret file left open.
+
+    Returns the links of both.
+    """
+    secret = shop.scratch / "secret-file"
+    secret.write_text(SECRET)
+    fds = (*os.pipe(), os.open(secret, os.O_RDWR))
     try:
         variables = os.environ | {"ATTACHD_ROOT": str(shop.root), "SECRET": SECRET}
-        shop.call("attachd", *words, pass_fds=(read, write), env=variables)
-        return os.readlink(f"/proc/self/fd/{read}")
+        shop.call(program, *words, pass_fds=fds, env=variables)
+        return {os.readlink(f"/proc/self/fd/{fd}") for fd in fds}
     finally:
-        os.close(read)
-        os.close(write)
+        for fd in fds:
+            os.close(fd)
 
 
 def test_neither_descriptor_nor_secret_reaches_anybody(shop) -> None:
-    """Not runc (any call of it), not the container, not the server, not the exit command."""
+    """Not runc (any call of it), not the container or an exec of it, and not who serves them.
+
+    Nor the exit command. Of the keeper, /proc shows no environment at all.
+    """
     seen = shop.scratch / "seen"
     runtime = shop.scratch / "runtime"
     runtime.write_text(
@@ -57,24 +73,37 @@ def test_neither_descriptor_nor_secret_reaches_anybody(shop) -> None:
     box = shop.name()
     words = ("run", "-i", "--rm", "--runtime", runtime, "--exit-command", hook, box, "--")
     program = ("sh", "-c", "env; ls -l /proc/self/fd; echo up; cat")
-    link = loose_launch(shop, *words, *program)
+    leaks = loose_launch(shop, "attachd", *words, *program)
     log = shop.path(box, "log/container.log")
     # Not "ends with": ls complains on stderr, and two pipes have no common order.
     wait_for(lambda: log.exists() and b" stdout F up\n" in log.read_bytes())
     server, keeper, init = shop.server(box), shop.keeper(box), shop.state(box)["pid"]
 
-    for pid in (server, init):
+    leaks |= loose_launch(shop, "attachctl", "exec", "-d", "--name", "other", box, *program[:-1],
+        "env; ls -l /proc/self/fd; echo up; exec sleep 1000")  # fmt: skip
+    other = json.loads(shop.ctl("inspect", box))["execs"][0]
+    assert other["name"] == "other"
+    (executed,) = children_of_keeper(keeper) - {server, init}
+
+    assert environment(keeper).strip(b"\0") == b""
+    for pid in (server, init, executed):
+        assert environment(pid)
         assert SECRET.encode() not in environment(pid)
-    for pid in (server, keeper, init):
-        assert link not in links(pid).values()
-    assert SECRET.encode() not in log.read_bytes()
-    assert link.encode() not in log.read_bytes()
+    for pid in (server, keeper, init, executed):
+        assert not leaks & set(links(pid).values())
+    with attach_blocking(box, root=str(shop.root), exec="other", since="start") as client:
+        printed = log.read_bytes()
+        while not printed.endswith(b"\nup\n"):
+            event = client.receive(PATIENCE)
+            printed += event.data if isinstance(event, say.Output) else b""
+    assert SECRET.encode() not in printed
+    assert not [leak for leak in leaks if leak.encode() in printed]
     shop.ctl("kill", box)
     wait_for(lambda: "hooked" in seen.read_text())
     told = seen.read_text()
-    assert {"create", "start", "delete"} <= set(told.split())
+    assert {"create", "start", "exec", "delete"} <= set(told.split())
     assert SECRET not in told
-    assert link not in told
+    assert not [leak for leak in leaks if leak in told]
 
 
 def test_the_container_has_its_three_descriptors(shop) -> None:
@@ -91,7 +120,7 @@ def test_the_container_has_its_three_descriptors(shop) -> None:
 def test_the_keeper_holds_its_own_descriptors_and_no_other(shop) -> None:
     """Pipes, memfds, sockets, log, two eventfds, the bell: each accounted for."""
     box = shop.name()
-    loose_launch(shop, "run", "-i", box, "--", "sleep", "1000")
+    loose_launch(shop, "attachd", "run", "-i", box, "--", "sleep", "1000")
     server = wait_for(lambda: shop.server(box))
     found = links(shop.keeper(box))
     inside = f"{shop.path(box)}"

@@ -34,7 +34,7 @@ def _inspect(wish: argparse.Namespace) -> int:
         "execs": place.executions(),
     }
     with contextlib.suppress(AttachdError, TimeoutError):
-        with control(place) as client:
+        with control(place, "viewer") as client:
             found["shim"] = client.status(ANSWER_SECONDS)
     print(json.dumps(found, indent=2))
     return 0
@@ -42,7 +42,7 @@ def _inspect(wish: argparse.Namespace) -> int:
 
 def _stats(wish: argparse.Namespace) -> int:
     if len(wish.ids) == 1:
-        with control(Place.find(wish.ids[0], wish.root)) as client:
+        with control(Place.find(wish.ids[0], wish.root), "viewer") as client:
             print(json.dumps(client.status(ANSWER_SECONDS), indent=2))
         return 0
     from attachd_clients.reports import places, reports  # all at once: that needs Trio
