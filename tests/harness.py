@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -142,6 +143,17 @@ class Shop:
             except OSError:
                 continue
         return 0
+
+    def kill_shim(self, container: str) -> int:
+        """Kill keeper and server, neither of which may start the other again; return the latter.
+
+        Stopped first: whoever of the two sees the other die makes a new one at once.
+        """
+        keeper, server = self.keeper(container), wait_for(lambda: self.server(container))
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in (keeper, server):
+                os.kill(pid, number)
+        return server
 
     def processes(self) -> list[str]:
         """Return every process that names this root, or works in it."""

@@ -149,7 +149,8 @@ class Client:
             if self._over or self._conversation.exited:
                 return None
             if self._files is not None:
-                return next(self._files, None)
+                event = next(self._files, None)
+                return None if event is None else self._conversation.given(event)
             if self._error is not None:
                 raise self._error
             await self._changed.park()
@@ -409,6 +410,7 @@ class Client:
         resumed = conversation.welcome is not None and conversation.since != "none"
         since = f"offset:{conversation.position}" if resumed else conversation.since
         conversation.check_stream(self._record())
+        conversation.begin_at(since)
         if conversation.execution:
             self._files = recall_exec(self.place, conversation.execution, since)
         else:

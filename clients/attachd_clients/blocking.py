@@ -106,7 +106,8 @@ class BlockingClient:
             if self._over or self._conversation.exited:
                 return None
             if self._files is not None:
-                return next(self._files, None)
+                event = next(self._files, None)
+                return None if event is None else self._conversation.given(event)
             self._turn(deadline)
 
     def abort(self) -> None:
@@ -296,6 +297,7 @@ class BlockingClient:
         resumed = conversation.welcome is not None and conversation.since != "none"
         since = f"offset:{conversation.position}" if resumed else conversation.since
         conversation.check_stream(self._record())
+        conversation.begin_at(since)
         if conversation.execution:
             self._files = recall_exec(self.place, conversation.execution, since)
         else:

@@ -13,6 +13,7 @@ import attrs
 from attachd.errors import AttachdError, Refused, UsageError
 from attachd.state.sizes import NO_SIZE, Size
 from attachd.wire import messages as say
+from attachd.wire.origin import parse_origin
 from attachd.wire.session import VERSION, Pause, Role, Session, State
 
 #: How much output may be under way: twice the largest message, so that the server can send one
@@ -174,6 +175,17 @@ class Conversation:
         event = self._events.popleft()
         if isinstance(event, say.Output):
             self._ungranted += len(event.data)
+        return self.given(event)
+
+    def begin_at(self, since: str) -> None:
+        """The container's files answer from there on; where that is, only an offset tells."""
+        origin = parse_origin(since)
+        if self.offset is None and origin.kind == "offset":
+            self.offset = origin.number
+
+    def given(self, event: Event) -> Event:
+        """Return an event that is about to be given to the caller, from wherever it is."""
+        if isinstance(event, say.Output):
             self.offset = event.offset + len(event.data)
         elif isinstance(event, say.Gap):
             self.offset = event.end

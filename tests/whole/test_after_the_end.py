@@ -1,8 +1,6 @@
 """Requirement 11: after the end the files answer: last output, exit code, no hang."""
 
 import json
-import os
-import signal
 
 import pytest
 import trio
@@ -161,11 +159,9 @@ def test_a_waiter_that_came_before_the_end_gets_the_code(shop) -> None:
 def test_a_container_whose_whole_shim_was_killed_is_lost_and_nobody_hangs(shop) -> None:
     """Keeper and server gone at once: ls says lost, the others say so in one line, rm removes."""
     box = shop.run("sh", "-c", "echo up; sleep 1000")
-    server = wait_for(lambda: shop.server(box))
     wait_for(lambda: shop.path(box, "log/container.log").exists() and shop.log(box))
-    keeper, init = shop.keeper(box), shop.state(box)["pid"]
-    for pid in (keeper, server):
-        os.kill(pid, signal.SIGKILL)
+    init = shop.state(box)["pid"]
+    shop.kill_shim(box)
     wait_for(lambda: not shop.processes())
 
     assert json.loads(shop.ctl("ls", "--json"))[0]["phase"] == "lost"
@@ -184,10 +180,8 @@ def test_a_container_whose_whole_shim_was_killed_is_lost_and_nobody_hangs(shop) 
 def test_the_log_of_a_lost_container_can_be_read(shop) -> None:
     """Nobody knows how it ended, but what it said is there."""
     box = shop.run("sh", "-c", "echo last words; sleep 1000")
-    server = wait_for(lambda: shop.server(box))
     wait_for(lambda: shop.path(box, "log/container.log").exists() and shop.log(box))
-    for pid in (shop.keeper(box), server):
-        os.kill(pid, signal.SIGKILL)
+    shop.kill_shim(box)
     wait_for(lambda: not shop.processes())
     done = shop.call("attachctl", "logs", box, check=False, timeout=20)
 

@@ -268,9 +268,7 @@ def test_a_lost_container_s_log_is_told_to_its_end(shop, said) -> None:
     for record in follow_blocking(said, root=str(shop.root)):
         seen.append(record)
         if len(seen) == 4:
-            server, keeper = shop.server(said), shop.keeper(said)
-            for pid in (keeper, server):
-                os.kill(pid, signal.SIGKILL)
+            shop.kill_shim(said)
 
     assert told(seen) == TOLD
     assert not any(isinstance(record, say.Exit) for record in seen)
@@ -284,9 +282,7 @@ async def test_a_follower_may_know_more_than_a_lost_container_s_log(shop, said) 
     with trio.fail_after(PATIENCE):
         async with follow(said, root=str(shop.root)) as records:
             seen = [await anext(records) for _ in range(4)]
-            server, keeper = shop.server(said), shop.keeper(said)
-            for pid in (keeper, server):
-                os.kill(pid, signal.SIGKILL)
+            shop.kill_shim(said)
             os.truncate(log, log.stat().st_size - 40)
             seen += [record async for record in records]
 

@@ -19,7 +19,11 @@ COUNTS = "i=0; while [ $i -lt $0 ]; do i=$((i+1)); echo $i; done; read x; exit 7
 
 
 def kill_keeper(shop, box: str) -> int:
-    """Kill the keeper; return the pid of its heir as soon as that is known."""
+    """Kill the keeper; return the pid of its heir as soon as that is known.
+
+    Not before there is a server: nobody else would see it.
+    """
+    server_of(shop, box)
     before = shop.keeper(box)
     os.kill(before, signal.SIGKILL)
     wait_for(lambda: shop.keeper(box) != before)

@@ -309,9 +309,7 @@ def test_raw_logs_and_lost_containers_are_told_from_their_files(shop) -> None:
 
     box = speaker(shop, r"one\n")
     wait_for(lambda: b"one" in shop.log(box))
-    server, keeper = shop.server(box), shop.keeper(box)
-    for pid in (keeper, server):
-        os.kill(pid, signal.SIGKILL)
+    server = shop.kill_shim(box)
     wait_for(lambda: not os.path.exists(f"/proc/{server}"))
     for words in ((box,), ("-f", box), ("--prefix", "--no-prefix", box)):
         assert logs(shop, *words).stdout == b"one\n"

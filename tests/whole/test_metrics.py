@@ -132,9 +132,7 @@ def test_what_has_ended_or_is_lost_is_down(shop) -> None:
     lost = shop.run("sleep", "1000")
     shop.ended(ended)
     wait_for(lambda: not shop.server(ended))
-    server = wait_for(lambda: shop.server(lost))
-    for pid in (shop.keeper(lost), server):
-        os.kill(pid, signal.SIGKILL)
+    shop.kill_shim(lost)
     (shop.root / "no container").mkdir()
     found = metrics(shop)
 

@@ -216,10 +216,7 @@ async def test_a_shim_that_is_killed_with_its_keeper_is_told(shop, opened) -> No
     async with talking(opened, "sh", "-c", "echo x; sleep 1000") as s:
         box = s.client.place.id
         await s.expect("x")
-        import os
-
-        os.kill(shop.keeper(box), signal.SIGKILL)
-        os.kill(shop.server(box), signal.SIGKILL) if shop.server(box) else None
+        shop.kill_shim(box)
         with pytest.raises(ScriptError):
             await s.expect("never", timeout=5)
 

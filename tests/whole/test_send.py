@@ -244,9 +244,7 @@ def test_ctrl_c_leaves_with_130_and_tells_how_much_was_written(shop) -> None:
 def test_a_shim_that_is_gone_is_told(shop) -> None:
     """Keeper and server were killed."""
     box = shop.run("cat", options=("-i",))
-    server = wait_for(lambda: shop.server(box))  # 0 would be ourselves
-    os.kill(shop.keeper(box), signal.SIGKILL)
-    os.kill(server, signal.SIGKILL)
+    server = shop.kill_shim(box)
     wait_for(lambda: not Path(f"/proc/{server}").exists())
     assert "does not answer" in refused(shop, box, "x")
 

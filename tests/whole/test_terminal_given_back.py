@@ -85,10 +85,7 @@ def test_after_a_signal_to_attach(shop, wild, number, code) -> None:
 def test_after_the_shim_was_killed(shop, wild) -> None:
     """Keeper and server: a clear line, no waiting for nobody."""
     pane, box, before = wild
-    keeper, server = shop.keeper(box), shop.server(box)
-    os.kill(keeper, signal.SIGSTOP)  # so that it starts no other
-    os.kill(server, signal.SIGKILL)
-    os.kill(keeper, signal.SIGKILL)
+    shop.kill_shim(box)
     check(pane, before, 125)
 
     assert "its shim does not answer" in " ".join(pane.history.split())
