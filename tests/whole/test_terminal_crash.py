@@ -22,6 +22,7 @@ def kill_server(shop, box: str) -> bool:
     if not server:
         return False
     os.kill(server, signal.SIGKILL)
+    wait_for(lambda: shop.server(box) != server)  # or it may be killed twice
     return True
 
 
