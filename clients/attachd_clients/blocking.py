@@ -285,7 +285,10 @@ class BlockingClient:
             except OSError as error:
                 raise _cannot(self.place, str(error.strerror)) from None
             else:
-                self._peer.sendall(self._conversation.hello())
+                with contextlib.suppress(
+                    OSError
+                ):  # it may have said goodbye, which we read next
+                    self._peer.sendall(self._conversation.hello())
                 return self._peer
             if self._conversation.welcome is None:
                 break

@@ -129,6 +129,7 @@ async def test_what_was_written_before_the_end_comes_as_fast_as_it_is_read(
                 os.write(feed.ring, bytes(step))
                 await trio.sleep(0.02)
                 feed.arrived(step)
+            brake.release()  # it has read all
 
         nursery.start_soon(read_and_pump)
         assert not await drain(feed, scope, 0.0, RING + step * steps)

@@ -239,6 +239,7 @@ def test_whatever_the_launchers_umask_modes_are_the_same(shop, mask) -> None:
     opened.made.append(box)
     try:
         opened.ended(box)
+        wait_for(files["exit"].exists)
 
         def mode(path: Path) -> int:
             return stat.S_IMODE(path.stat().st_mode)
