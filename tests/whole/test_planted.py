@@ -10,7 +10,7 @@ import pytest
 from attachd_clients import attach_blocking, places
 from attachd_clients.conversation import Ended
 from attachd_clients.places import NoSuchContainer, Place
-from harness import PATIENCE, Shop
+from harness import PATIENCE, Shop, wait_for
 
 from attachd.errors import UsageError
 
