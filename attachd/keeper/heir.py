@@ -12,7 +12,7 @@ import sys
 import time
 
 from attachd.keeper import descriptors, files, keep, pidfds
-from attachd.keeper.execs import Execs
+from attachd.keeper.execs import Execs, parcel
 from attachd.keeper.processes import Runtime, clean_environment
 from attachd.state.exitrecord import CLD_EXITED, CLD_UNKNOWN
 from attachd.state.header import Header
@@ -96,12 +96,12 @@ def main() -> None:
     execs = Execs(
         table.directory, _runtime(config), str(config["id"]), environment, server.kept
     )
-    for parcel in list(server.kept):
-        if parcel.endswith("/header"):
-            exec_header = descriptors.map_header(server.kept[parcel])
+    for kept in list(server.kept):
+        if kept.endswith("/header"):
+            exec_header = descriptors.map_header(server.kept[kept])
             if exec_header.runtime_pid:
-                name = parcel.split("/")[1]
-                strangers.add(execs.adopt(name), server.kept.get(f"exec/{name}/pidfd", -1))
+                name = kept.split("/")[1]
+                strangers.add(execs.adopt(name), server.kept.get(parcel(name, "pidfd"), -1))
     adjustment = config["oom_score_adj"]
     keep.lower_oom_score(adjustment if isinstance(adjustment, int) else None)
     keep.watch(table, header, server, execs, bell, strangers)

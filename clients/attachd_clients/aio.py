@@ -422,8 +422,7 @@ class Client:
 
     def _record(self) -> say.Record | None:
         """Return the exit record that files have of what we are attached to."""
-        name = self._conversation.execution
-        return self.place.exec_record(name) if name else self.place.exit_record()
+        return self.place.record(self._conversation.execution)
 
     async def leave(self) -> None:
         """Say detach, if there is still somebody to say it to. For ``attach`` alone."""

@@ -312,8 +312,7 @@ class BlockingClient:
 
     def _record(self) -> say.Record | None:
         """Return the exit record that files have of what we are attached to."""
-        name = self._conversation.execution
-        return self.place.exec_record(name) if name else self.place.exit_record()
+        return self.place.record(self._conversation.execution)
 
 
 def _deadline(timeout: float | None) -> float | None:

@@ -124,6 +124,10 @@ class Place:
             )
         return told
 
+    def record(self, execution: str = "") -> dict[str, object] | None:
+        """Return the exit record of the container, or of an exec in it; None without one."""
+        return self.exec_record(execution) if execution else self.exit_record()
+
     def exec_record(self, name: str) -> dict[str, object] | None:
         """Return the exit record of an exec, or None."""
         return self._json(f"exec/{name}/exit.json") if _is_plain(name) else None

@@ -2,11 +2,12 @@
 
 import pytest
 from attachd_clients.script.failures import ExpectTimeout, Scene, ScriptError, headline
-from attachd_clients.script.keys import control, signal_number
+from attachd_clients.script.keys import control
 from attachd_clients.script.patterns import EOF, compile_all
 from attachd_clients.script.screen import BACKLOG, Snapshot, Watcher
 from attachd_clients.script.transcript import Transcript
 from attachd_clients.script.visible import visible_lines
+from attachd_clients.signals import signal_number
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -17,6 +17,7 @@ from attachd_clients.script.patterns import Pattern, Patterns, compile_all
 from attachd_clients.script.plain_driving import Driver
 from attachd_clients.script.plans import GRACE_SECONDS
 from attachd_clients.script.screen import Snapshot
+from attachd_clients.signals import signal_number
 
 
 @contextlib.contextmanager
@@ -144,7 +145,7 @@ class Session(Driver):
     def signal(self, number: str | int, timeout: Timeout = USUAL) -> None:
         """Send a signal, by name or number, to the container's init. Raises UsageError."""
         __tracebackhide__ = True
-        its = keys.signal_number(number)
+        its = signal_number(number)
         self._note("signal", str(number))
         self._asked(lambda left: self.client.signal(its, left), f"signal {number}", timeout)
 

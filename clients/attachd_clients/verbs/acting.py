@@ -1,7 +1,6 @@
 """``attachctl wait``, ``start``, ``kill``, ``resize``, ``rm``: what is done to a container."""
 
 import argparse
-import signal
 
 from attachd.errors import Refused, UsageError
 from attachd.state.sizes import parse_size
@@ -10,6 +9,7 @@ from attachd_clients.conversation import Ended
 from attachd_clients.outcome import shell_code
 from attachd_clients.places import Place
 from attachd_clients.removal import remove
+from attachd_clients.signals import signal_number
 from attachd_clients.verbs import ANSWER_SECONDS, Add, control
 
 
@@ -49,22 +49,11 @@ def _wait(wish: argparse.Namespace) -> int:
 
 
 def _kill(wish: argparse.Namespace) -> int:
-    number = _signal_number(wish.signal)
+    number = signal_number(wish.signal)
     for container in wish.ids:
         with control(Place.find(container, wish.root), execution=wish.exec) as client:
             client.signal(number, ANSWER_SECONDS)
     return 0
-
-
-def _signal_number(text: str) -> int:
-    """Return the number of ``KILL``, ``sigkill`` or ``9``; raises UsageError."""
-    name = text.upper()
-    if name.isascii() and name.isdigit() and int(name) in signal.valid_signals():
-        return int(name)
-    found = signal.__dict__.get(name if name.startswith("SIG") else f"SIG{name}")
-    if isinstance(found, signal.Signals):
-        return found.value
-    raise UsageError(f"no signal {text!r:.80}: see kill -l")
 
 
 def _start(wish: argparse.Namespace) -> int:

@@ -119,9 +119,7 @@ def _since(wish: argparse.Namespace, place: Place, now: int) -> str:
     if wish.since is not None:
         return f"time:{parse_moment(wish.since, now)}"
     if wish.origin is None:
-        name = wish.exec
-        ended = place.exec_record(name) if name else place.exit_record()
-        return "live" if ended is None else "start"
+        return "live" if place.record(wish.exec) is None else "start"
     origin = parse_origin(wish.origin)
     if origin.kind == "none":
         raise UsageError("--from none: nothing is to be recorded")
