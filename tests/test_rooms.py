@@ -37,7 +37,7 @@ ROOMS = {
     "state": _room("errors state"),
     "history": _room("errors state history"),
     "keeper": _room("errors state keeper"),
-    "live": _room("errors wire state history keeper live", "trio attrs"),
+    "live": _room("errors wire state history keeper live __version__", "trio attrs"),
     "doors": _room("errors wire state history keeper live doors", "trio attrs"),
     "cli": _room("errors ground wire state keeper live doors cli arguments __version__"),
     "arguments": _room("errors ground wire state keeper live doors cli arguments __version__"),

@@ -9,7 +9,7 @@ import socket
 from typing import NamedTuple, NoReturn
 
 from attachd.errors import AttachdError, UsageError
-from attachd.keeper import access, bundle, descriptors, files, keep, parcels, report
+from attachd.keeper import access, bundle, creation, descriptors, files, keep, parcels, report
 from attachd.keeper.claim import check_id, claim
 from attachd.keeper.config import Config
 from attachd.keeper.processes import find_runtime
@@ -66,7 +66,7 @@ def _heed_bundle(config: Config) -> Config:
     return config._replace(terminal=terminal, size=size)
 
 
-def _prepare(config: Config, directory: int) -> tuple[keep.Shim, list[str]]:
+def _prepare(config: Config, directory: int) -> tuple[creation.Shim, list[str]]:
     """Make every file and descriptor; return the shim and the paths outside its directory."""
     if not config.bundle:
         path = os.path.join(config.directory, files.BUNDLE)
@@ -99,7 +99,7 @@ def _prepare(config: Config, directory: int) -> tuple[keep.Shim, list[str]]:
         descriptors.unmake(made)
         raise
     stream_id = os.urandom(16).hex()
-    return keep.Shim(config, table, post, stdio.ends, stream_id, tuple(made)), made
+    return creation.Shim(config, table, post, stdio.ends, stream_id, tuple(made)), made
 
 
 def _connect(directory: int) -> int:
@@ -116,7 +116,7 @@ def _unmake(config: Config, made: list[str], directory: int) -> None:
     os.close(directory)
 
 
-def _fork(shim: keep.Shim) -> int | None:
+def _fork(shim: creation.Shim) -> int | None:
     """Daemonize the keeper; return the pid it reports, or None when it reports to the caller."""
     sync_fd = shim.config.sync_fd
     read, write = (-1, sync_fd) if sync_fd is not None else os.pipe2(os.O_CLOEXEC)
@@ -134,7 +134,7 @@ def _fork(shim: keep.Shim) -> int | None:
         os.close(read)
 
 
-def _become_keeper(shim: keep.Shim, report_fd: int) -> NoReturn:
+def _become_keeper(shim: creation.Shim, report_fd: int) -> NoReturn:
     """Leave the caller's session for good, and keep nothing of its descriptors."""
     status = 1
     try:

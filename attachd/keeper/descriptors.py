@@ -8,7 +8,7 @@ import os
 import resource
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -48,10 +48,22 @@ class Table(NamedTuple):
     keeper: int = -1  #: a pidfd of the keeper
     init: int = -1  #: a pidfd of the container's init, which tells its end also to an heir
 
+    @classmethod
+    def of(cls, named: Mapping[str, int]) -> "Table":
+        """Return the table of descriptors by name; a name that is no field's is of ``kept``."""
+        own = {name: fd for name, fd in named.items() if name in cls._fields}
+        kept = {name: fd for name, fd in named.items() if name not in cls._fields}
+        return cls(**own, kept=kept)
+
     def items(self) -> dict[str, int]:
         """Return name -> descriptor, of those that exist."""
         table: dict[str, int] = {k: v for k, v in self._asdict().items() if k != "kept"}
         return {name: fd for name, fd in (table | dict(self.kept)).items() if fd >= 0}
+
+
+def parse_named(words: Sequence[str]) -> dict[str, int]:
+    """Return the descriptors that were passed as ``name=descriptor`` words."""
+    return {name: int(fd) for name, _, fd in (word.partition("=") for word in words)}
 
 
 class Stdio(NamedTuple):

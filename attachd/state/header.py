@@ -17,7 +17,7 @@ from typing import NamedTuple, overload
 
 #: "attachd" and a layout number; a successor that does not know it must not touch anything.
 MAGIC = int.from_bytes(b"attachd\0", "big")
-VERSION = 4
+VERSION = 5
 
 #: How many log files may have a cursor of their own.
 MAX_LOGS = 4
@@ -130,13 +130,12 @@ class Header:
     exit_code = Word(10)  #: si_code of waitid (CLD_EXITED ...), 0 until the init was reaped
     exit_status = Word(11)  #: si_status: exit code or signal; stored before exit_code
     exit_time = Word(12)  #: when it was reaped, ns
-    restarts = Word(
-        13
-    )  #: how often the server was started again (an exec's: the server's word)
+    #: how often the server was started again after a death (an exec's: the server's word)
+    restarts = Word(13)
     runtime_pid = Word(14)  #: an exec's: who runs ``runc exec``, 0 before
-    failed = Word(
-        15
-    )  #: an exec's: what that ended with when it did not work, as shells tell it
+    #: an exec's: what that ended with when it did not work, as shells tell it
+    failed = Word(15)
+    upgrades = Word(17)  #: how often keeper and server were replaced by other code in place
 
     # Words of whoever runs ``runc start``: the keeper at birth and for execs, the server later.
     started = Word(16)  #: when ``runc start`` had worked, ns, 0 before
@@ -150,6 +149,8 @@ class Header:
     stdin_punched = Word(29)  #: stdin before this offset was given back to the kernel
     ended = Word(30)  #: 1 when the exit record is on disk
     cleaned = Word(31)  #: 1 when the exit command was begun: it is run at most once
+
+    up = Word(32)  #: the pid of the server that is at work; one that cannot start is not
 
     # The server's counts over all clients, also those that have left.
     served = Word(40)  #: clients that were welcomed
@@ -171,6 +172,18 @@ class Header:
     def known(self) -> bool:
         """True when this code may work on this header."""
         return self.magic == MAGIC and self.version == VERSION
+
+    @property
+    def why_unknown(self) -> str:
+        """For people: why this code may not work on it."""
+        if self.magic != MAGIC:
+            return "this is no header of attachd"
+        return f"the container's state has layout {self.version}, and this attachd knows {VERSION}"
+
+    @property
+    def servers_before(self) -> int:
+        """How many servers there were before this one."""
+        return self.restarts + self.upgrades
 
     @property
     def index(self) -> memoryview:
