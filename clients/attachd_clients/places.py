@@ -12,6 +12,9 @@ from attachd.errors import UsageError
 from attachd.ground import is_planted, state_root
 from attachd.state.sizes import DEFAULT_SIZE, Size
 
+#: More of shim.log is not looked at.
+_LAST_WORDS_BYTES = 64 * 1024
+
 
 class NoSuchContainer(UsageError):
     """There is no container of this name under this root."""
@@ -93,6 +96,23 @@ class Place:
     def exit_record(self) -> dict[str, object] | None:
         """Return exit.json, or None while the container has not ended."""
         return self._json("exit.json")
+
+    def upgrade_answer(self) -> dict[str, object] | None:
+        """Return what became of the last order to upgrade, or None."""
+        return self._json("upgrade-answer.json")
+
+    def trouble(self) -> dict[str, object] | None:
+        """Return what the keeper tells of servers that did not stay, or None."""
+        return self._json("trouble.json")
+
+    def last_words(self, count: int = 10) -> list[str]:
+        """Return the last lines of what the shim itself has said (shim.log)."""
+        try:
+            with open(os.path.join(self.path, "shim.log"), "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _LAST_WORDS_BYTES))
+                return file.read().decode(errors="replace").splitlines()[-count:]
+        except OSError:
+            return []
 
     def has_terminal(self, execution: str = "") -> bool:
         """Return whether the container's program, or an exec of this name, has a terminal.
