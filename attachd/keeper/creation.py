@@ -167,7 +167,11 @@ def _write_state(shim: Shim, header: Header, phase: str) -> None:
         "keeper_start": start_time(os.getpid()),
         "bundle": config.bundle,
         "runtime": list(shim.runtime.command()),
+        "started": header.started,
         "cgroups": _cgroups(header.pid),
+        "pipes": {} if config.terminal else _pipes(shim.table),
+        "recovered": 0,
+        "former": {},
         "logs": logs,
         "made": list(shim.made),
         "deleted": False,
@@ -176,6 +180,12 @@ def _write_state(shim: Shim, header: Header, phase: str) -> None:
         | {"rights": config.rights._asdict()},
     }
     files.write_json(os.path.join(config.directory, files.STATE), state)
+
+
+def _pipes(table: descriptors.Table) -> dict[str, int]:
+    """Return what somebody must know who takes the container up when we are gone."""
+    ours = {"stdin": table.stdin, "stdout": table.stdout, "stderr": table.stderr}
+    return descriptors.pipe_numbers(ours)
 
 
 def _cgroups(pid: int) -> list[str]:

@@ -106,7 +106,11 @@ class Estate(NamedTuple):
         """Take descriptors by name; raises AttachdError when this code cannot keep them."""
         for fd in named.values():
             os.set_inheritable(fd, False)
-        table = descriptors.Table.of(named)
+        return cls.in_hand(descriptors.Table.of(named))
+
+    @classmethod
+    def in_hand(cls, table: descriptors.Table) -> "Estate":
+        """Look at what is ours already; raises AttachdError when this code cannot keep it."""
         header = descriptors.map_header(table.header)
         if not header.known:
             raise AttachdError(header.why_unknown)
@@ -123,28 +127,38 @@ def main() -> None:
         _check(words[1:])
         return
     named = descriptors.parse_named(words)
-    post, strangers = named.pop("post"), Strangers(named.pop("server", -1))
+    post, server = named.pop("post"), named.pop("server", -1)
     os.set_inheritable(post, False)
-    table, header, config = Estate.of(named)
+    keep_on(Estate.of(named).table, post, clean_environment(os.environ), server)
+
+
+def keep_on(
+    table: descriptors.Table, post: int, environment: dict[str, str], server: int = -1
+) -> None:
+    """Be the keeper of what there is; return when the server has finished.
+
+    ``server`` is a pidfd of the one that is at work; without it one is started.
+    """
+    _, header, config = Estate.in_hand(table)
     table = table._replace(keeper=os.pidfd_open(os.getpid()))
     descriptors.Libc().become_subreaper()
+    strangers = Strangers(server)
     strangers.add(header, table.init)
     ears = Ears(header, lambda number: _send(table.init, number))
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what came meanwhile is passed on now
-    environment = clean_environment(os.environ)
-    server = Server(table, post, environment)
+    servers = Server(table, post, environment)
     execs = Execs(
-        table.directory, _runtime(config), str(config["id"]), environment, server.kept
+        table.directory, _runtime(config), str(config["id"]), environment, servers.kept
     )
-    for kept in list(server.kept):
+    for kept in list(servers.kept):
         if kept.endswith("/header"):
-            exec_header = descriptors.map_header(server.kept[kept])
+            exec_header = descriptors.map_header(servers.kept[kept])
             if exec_header.runtime_pid:
                 name = kept.split("/")[1]
-                strangers.add(execs.adopt(name), server.kept.get(parcel(name, "pidfd"), -1))
+                strangers.add(execs.adopt(name), servers.kept.get(parcel(name, "pidfd"), -1))
     adjustment = config["oom_score_adj"]
     keep.lower_oom_score(adjustment if isinstance(adjustment, int) else None)
-    keeper = keep.Keeper(table, header, server, execs, ears, strangers)
+    keeper = keep.Keeper(table, header, servers, execs, ears, strangers)
     keeper.run(start=not strangers.have_server)
 
 

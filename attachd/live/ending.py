@@ -60,6 +60,7 @@ def write_record(
     paths: list[str],
     oom_kills: int,
     drained: bool,
+    recovered: int = 0,
     logs: Sequence[LogFile] = (),
 ) -> dict[str, object]:
     """Put the exit record where readers look for it, whole and on the disk; return it.
@@ -83,6 +84,8 @@ def write_record(
         log_offset=min((log.offset for log in logs), default=index.newest),
         log_dropped=max((log.dropped for log in logs), default=0),
         restarts=header.restarts,
+        base=header.base,
+        recovered=recovered,
     )
     record = exit_record(container, stream_id, ending, execution=execution)
     for path in paths:

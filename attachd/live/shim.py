@@ -101,6 +101,7 @@ class Shim:
             paths=[os.path.join(self._directory, files.EXIT), *settings.exit_files],
             oom_kills=oom_kills(settings.cgroups),
             drained=drained,
+            recovered=settings.recovered,
             logs=program.logs,
         )
         self.container.write_phase()

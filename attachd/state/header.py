@@ -135,6 +135,7 @@ class Header:
     runtime_pid = Word(14)  #: an exec's: who runs ``runc exec``, 0 before
     #: an exec's: what that ended with when it did not work, as shells tell it
     failed = Word(15)
+    base = Word(20)  #: the offset at which this ring begins: of who was taken up again, not 0
     upgrades = Word(17)  #: how often keeper and server were replaced by other code in place
 
     # Words of whoever runs ``runc start``: the keeper at birth and for execs, the server later.
@@ -161,10 +162,12 @@ class Header:
     def __init__(self, words: memoryview) -> None:
         self.words = words
 
-    def format(self, ring_size: int, index_capacity: int) -> None:
-        """Write the constants into a fresh, zeroed header."""
+    def format(self, ring_size: int, index_capacity: int, base: int = 0) -> None:
+        """Write the constants into a fresh, zeroed header; the ring begins at offset ``base``."""
         self.ring_size = ring_size
         self.index_capacity = index_capacity
+        self.base = self.oldest = base
+        self.index[0] = base  # a mark without bytes, as `ring.Index.mark` leaves it
         self.version = VERSION
         self.magic = MAGIC
 

@@ -76,7 +76,7 @@ class Place:
     def silence(self) -> str:
         """For people: nobody is behind the socket, and what may be known of that."""
         rest = "" if self.is_readable else f", and {_who()} may not read what it has left"
-        return f"its shim does not answer{rest}"
+        return f"its shim does not answer{rest or f': see attachd recover {self.id}'}"
 
     def exists(self) -> bool:
         """Return True when a container was made here, and not only a directory."""
@@ -92,6 +92,15 @@ class Place:
         if state is None:
             raise NoSuchContainer(f"no container {self.id}: its state.json is missing")
         return state
+
+    def former_streams(self) -> dict[str, int]:
+        """Return up to which offset each stream of another id was the same output.
+
+        A container that was taken up again (``attachd recover``) has a stream of its own.
+        """
+        former = self.state().get("former")
+        found = former.items() if isinstance(former, dict) else ()
+        return {str(name): int(end) for name, end in found}
 
     def exit_record(self) -> dict[str, object] | None:
         """Return exit.json, or None while the container has not ended."""

@@ -136,14 +136,9 @@ def test_a_layout_that_the_new_code_does_not_know_is_refused_before_anything_sto
 
     told = upgrade(shop, newer, box, check=False)
 
+    why = f"the container's state has layout {VERSION}, and this attachd knows 99"
     assert told.returncode == 125
-    assert (
-        told.stderr
-        == (
-            f"attachctl: {box} is not upgraded, and goes on: the container's state has layout {VERSION},"
-            " and this attachd knows 99\n"
-        ).encode()
-    )
+    assert told.stderr == f"attachctl: {box} is not upgraded, and goes on: {why}\n".encode()
     after = report(shop, box)
     same = ("server_pid", "keeper_pid", "version", "upgrades", "restarts")
     assert [after[name] for name in same] == [before[name] for name in same]
