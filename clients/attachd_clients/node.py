@@ -25,6 +25,7 @@ class Node:
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
+        self.lost: set[str] = set()  #: ids whose shim is gone: it may come back
         self._inotify = INotify(nonblocking=True)
         self._watches: set[int] = set()
         self._old: set[int] = set()
@@ -51,7 +52,7 @@ class Node:
         found: dict[str, str] = {}
         for place in Place.all(self.root):
             stream_id = _stream_of(place)
-            if stream_id is None and self._watch(place.path):
+            if (stream_id is None or place.id in self.lost) and self._watch(place.path):
                 stream_id = _stream_of(place)
             if stream_id is not None:
                 found[place.id] = stream_id

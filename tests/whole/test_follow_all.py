@@ -197,6 +197,16 @@ def test_a_socket_is_connected_to_again(shop, tmp_path) -> None:
         assert stop(follower) == (0, b"")
 
 
+def test_cursors_may_be_elsewhere(shop, into, tmp_path) -> None:
+    """The directory for the lines is made, too."""
+    box = shop.run("echo", "here")
+    shop.ended(box)
+    words = ("--into", into, "--cursors", tmp_path / "cursors", "--format", "text", "--once")
+    shop.call("attachctl", "follow-all", *words)
+
+    assert (into / f"{box}.log").read_bytes() == b"here\n"
+
+
 def test_two_may_not_have_the_same_cursors(shop, into) -> None:
     """The second is told so; nothing of the first is touched."""
     follower = start(shop, "--into", into)

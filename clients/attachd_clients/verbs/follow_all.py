@@ -41,6 +41,8 @@ def _follow_all(wish: argparse.Namespace) -> int:
     directory = wish.cursors or (wish.into and os.path.join(wish.into, ".cursors"))
     if not directory:
         raise UsageError("--exec and --socket need --cursors DIR")
+    if wish.into:
+        _make(wish.into)
     with _locked(directory), Node(wish.root) as node:
         return trio.run(_run, node, _sink(wish), directory, wish.once)
 
@@ -54,11 +56,18 @@ def _sink(wish: argparse.Namespace) -> Sink:
     return Stream(functools.partial(open_socket, wish.socket), text=text)
 
 
+def _make(directory: str) -> None:
+    try:
+        os.makedirs(directory, mode=0o750, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot use {directory}: {error.strerror}") from None
+
+
 @contextlib.contextmanager
 def _locked(directory: str) -> Iterator[None]:
     """Make the directory; while we have it, nobody else may save a cursor in it."""
+    _make(directory)
     try:
-        os.makedirs(directory, mode=0o750, exist_ok=True)
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise UsageError(f"cannot use {directory}: {error.strerror}") from None
@@ -130,25 +139,30 @@ class _Crew:
 
     async def _follow(self, container: str, stream_id: str) -> None:
         """Follow a container to its end. What is wrong with it stops no other."""
+        self._node.lost.discard(container)
         try:
-            await self._copy(container, stream_id)
+            ended = await self._copy(container, stream_id)
         except AttachdError as error:
             removed = self._node.look().get(container) != stream_id
             if not removed:
                 print(f"attachctl: {container}: {error}", file=sys.stderr)
                 self.code = FAILED
+            ended = removed
+        if not ended:
+            self._node.lost.add(container)  # its shim is gone, and may come back
         self._done[container] = stream_id
         self._running.discard(container)
         self._changed.set()
 
-    async def _copy(self, container: str, stream_id: str) -> None:
+    async def _copy(self, container: str, stream_id: str) -> bool:
+        """Hand on what comes; return False when that was not to the container's end."""
         cursor = Cursor(os.path.join(self._directory, f"{container}.json"))
         memo = cursor.memo if isinstance(cursor.memo, dict) else {}
         if memo.get("ended") == stream_id:
-            return
+            return True
         known = self._sink.begin(container, memo.get("sink"))
         cursor.save(cursor.position, {"sink": known})
-        root = self._node.root
+        root, ended = self._node.root, False
         async with follow(container, root=root, from_=cursor, name="follow-all") as records:
             while batch := await records.batch():
                 known = await self._sink.put(container, batch, known)
@@ -156,3 +170,5 @@ class _Crew:
                 if isinstance(batch[-1], say.Exit):
                     noted["ended"] = stream_id
                 cursor.save(records.position, noted)
+                ended = "ended" in noted
+        return ended
