@@ -75,8 +75,12 @@ class Place:
     @property
     def silence(self) -> str:
         """For people: nobody is behind the socket, and what may be known of that."""
-        rest = "" if self.is_readable else f", and {_who()} may not read what it has left"
-        return f"its shim does not answer{rest or f': see attachd recover {self.id}'}"
+        rest = ""
+        if not self.is_readable:
+            rest = f", and {_who()} may not read what it has left"
+        elif self.exists():
+            rest = f": see attachd recover {self.id}"
+        return f"its shim does not answer{rest}"
 
     def exists(self) -> bool:
         """Return True when a container was made here, and not only a directory."""

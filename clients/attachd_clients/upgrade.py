@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-import attachd
+from attachd import errors
 from attachd.errors import AttachdError, UsageError
 from attachd_clients.blocking import attach_blocking
 from attachd_clients.places import Place
@@ -62,7 +62,7 @@ def running(root: str) -> list[Place]:
 
 def _write_order(place: Place, token: str) -> None:
     """Say which code is wanted: ours."""
-    package = Path(attachd.__file__).resolve().parent.parent
+    package = Path(errors.__file__).resolve().parent.parent
     order = {"python": sys.executable, "package": str(package), "token": token}
     path = Path(place.path, "upgrade.json")
     beside = path.with_name(f"upgrade.json.{token}.new")
