@@ -57,18 +57,21 @@ def find(words: list[str]) -> Found | None:
 async def serve(found: Found) -> None:
     """Be the shim of a container that was created, until the end."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_stop_when_asked)
-        await Shim(*found).run()
+        shim = Shim(*found)
+        nursery.start_soon(_stop_when_asked, shim)
+        await shim.run()
         nursery.cancel_scope.cancel()
 
 
-async def _stop_when_asked() -> None:
-    """End this process at SIGTERM, between two steps of every task: a successor goes on.
+async def _stop_when_asked(shim: Shim) -> None:
+    """End this process at SIGTERM, when the logs have all that has arrived: a successor goes on.
 
-    As abruptly as a death, on purpose: there is one way for clients, logs and execs to go on.
+    Otherwise as abruptly as a death, on purpose: there is one way for clients, logs and execs
+    to go on.
     """
     with trio.open_signal_receiver(signal.SIGTERM) as asked:
         async for _ in asked:
+            await shim.program.settle()
             os._exit(STOPPED)
 
 

@@ -61,6 +61,7 @@ class Feed:
         self.end_listeners: set[Callable[[], None]] = set()  #: called when the record is there
         self.starved: set[Bell] = set()  #: rung when a pump must wait for room
         self._bells: set[Bell] = set()
+        self._closed = False
         self._libc = Libc()
         self._grain = min(PUNCH_GRAIN, header.ring_size)
         self._libc.punch(ring, 0, header.oldest)  # a death between note and punch: repeat
@@ -120,7 +121,11 @@ class Feed:
 
     def room(self) -> int:
         """Return how many bytes may arrive now."""
-        return self.index.room(self.low_water)
+        return 0 if self._closed else self.index.room(self.low_water)
+
+    def close(self) -> None:
+        """Let nothing arrive any more."""
+        self._closed = True
 
     async def wait_room(self) -> int:
         """Return how many bytes may arrive, as soon as some may."""

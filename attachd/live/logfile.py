@@ -93,6 +93,11 @@ class LogFile:
         return self._cursor.offset
 
     @property
+    def written(self) -> int:
+        """The offset up to which output is in the file, or given up: what needs no ring."""
+        return self._words.opened
+
+    @property
     def dropped(self) -> int:
         """How many bytes of output could not be written."""
         return self._words.dropped

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from attachd.live.connection import Connection
 
 
+#: A log that can be written is written in much less than this.
+SETTLE_SECONDS = 1.0
+SETTLE_PAUSE = 0.005
+
+
 class Ends(NamedTuple):
     """Our descriptors of one program's stdio; -1 for what it does not have."""
 
@@ -142,6 +147,17 @@ class Program:
             limit, owed = self.manners.drain_timeout, self.feed.index.newest + self._waiting()
             return await drain(self.feed, pumps.cancel_scope, limit, owed)
         raise AssertionError("the nursery lets the return through")
+
+    async def settle(self) -> None:
+        """Let no more output arrive; return when the logs have what there is, or do not get it.
+
+        To be followed by the end of this process: until there is a successor, what must not be
+        lost is in the logs and in the program's own pipes.
+        """
+        self.feed.close()
+        with trio.move_on_after(SETTLE_SECONDS):
+            while any(log.written < self.feed.index.newest for log in self.logs):  # noqa: ASYNC110
+                await trio.sleep(SETTLE_PAUSE)
 
     async def rotate_logs(self) -> None:
         """Begin a new file of each log. Raises Refused where there is none."""

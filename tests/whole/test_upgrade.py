@@ -10,7 +10,7 @@ import pytest
 import trio
 from attachd_clients import attach
 from copies import Copy
-from harness import PATIENCE, Shop, wait_for
+from harness import PATIENCE, Shop, is_alive, wait_for
 
 from attachd.state.header import VERSION
 from attachd.wire import messages as say
@@ -258,3 +258,29 @@ def test_an_exit_at_that_moment_is_known(shop, newer) -> None:
 
     assert done.stdout == b"9.9.9\n"
     assert shop.ended(box)["exit_code"] == 7
+
+
+def test_a_keeper_that_is_killed_when_the_old_server_has_stopped_loses_nothing(shop) -> None:
+    """Until there is another server all output is in the log and in the container's own pipes.
+
+    Without `Program.settle` what was in the ring alone is lost.
+    """
+    data = b"".join(b"line %d\n" % i for i in range(1_500_000))
+    bundle, box = shop.bundle("sh", "-c", "cat /data; exit 7"), shop.name()
+    (bundle / "rootfs/data").write_bytes(data)
+    shop.call("attachd", "create", "--ring-size", 32 << 20, "--bundle", bundle, box)
+    told, log = report(shop, box), shop.path(box, "log/container.log")
+    keeper, server = told["keeper_pid"], told["server_pid"]
+    os.kill(keeper, signal.SIGSTOP)
+    shop.call("attachd", "start", box)
+    wait_for(lambda: log.stat().st_size > 1_000_000)
+    os.kill(server, signal.SIGTERM)
+    wait_for(lambda: not is_alive(server))
+    os.kill(keeper, signal.SIGKILL)
+    wait_for(lambda: not is_alive(keeper))
+    shop.call("attachd", "recover", box)
+
+    record = shop.ended(box)
+    assert (record["exit_code"], record["offset"]) == (7, len(data))
+    said = hashlib.sha256(shop.output(box)).hexdigest()
+    assert said == hashlib.sha256(data).hexdigest()
