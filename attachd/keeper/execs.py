@@ -9,6 +9,7 @@ then, is the keeper's child. Both are noted in the exec's own header before they
 import contextlib
 import os
 import signal
+import sys
 import time
 
 from attachd.errors import AttachdError
@@ -57,11 +58,18 @@ class Execs:
         self._execs: dict[str, _Exec] = {}
 
     def begin(self, name: str) -> None:
-        """Call the runtime, unless there is no such exec, or it was begun before."""
+        """Call the runtime, unless there is no such exec, or it was begun before.
+
+        One whose header cannot be mapped (mmap(2), ENOMEM; EMFILE) is given up by who waits.
+        """
         fd = self._held.get(parcel(name, "header"), -1)
         if fd < 0 or name in self._execs:
             return
-        made = _Exec(name, descriptors.map_header(fd), -1)
+        try:
+            made = _Exec(name, descriptors.map_header(fd), -1)
+        except OSError as error:
+            print(f"attachd: exec {name}: {error.strerror}", file=sys.stderr, flush=True)
+            return
         self._execs[name] = made
         ends = tuple(self._held.pop(parcel(name, end), -1) for end in ENDS)
         terminal = parcel(name, "inner") in self._held
@@ -144,6 +152,7 @@ class Execs:
             header.pid = 0
             header.failed = failed
         else:
+            header.started_clock = time.monotonic_ns()
             header.started = time.time_ns()
 
     def _take_terminal(self, made: _Exec) -> bool:

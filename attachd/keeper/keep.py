@@ -45,6 +45,9 @@ HEALTHY_AFTER = 10.0
 #: How often an heir looks whether a stranger that has ended was reaped.
 LOOK_MILLISECONDS = 20.0
 
+#: How often it is looked whether there are descriptors again, for parcels that wait.
+NO_ROOM_MILLISECONDS = 500.0
+
 #: runc delete and start are quick or stuck.
 CALL_LIMIT = 60.0
 
@@ -235,8 +238,10 @@ def _read_pid(path: str) -> int:
 
 def start(shim: Shim, header: Header, environment: dict[str, str]) -> None:
     """Run ``runc start``; raises RuntimeFailed."""
-    begun = time.time_ns()  # before: it may have ended when the runtime returns
+    # Before: it may have ended when the runtime returns.
+    begun, clock = time.time_ns(), time.monotonic_ns()
     _ask_aside(shim, "start", ("start", shim.config.id), environment)
+    header.started_clock = clock
     header.started = begun
 
 
@@ -390,15 +395,18 @@ def watch(
 
     Begins with starting one, unless it is among ``strangers``.
     """
-    stdin = table.stdin
+    stdin, room = table.stdin, parcels.Room()
     start_at: float | None = time.monotonic() if strangers is None else None
     while True:
         wait = None if start_at is None else max(0.0, start_at - time.monotonic()) * 1000
         if strangers is not None and strangers.expected:
             wait = LOOK_MILLISECONDS if wait is None else min(wait, LOOK_MILLISECONDS)
+        listening = [server.post] if room.look() else []
+        if not listening:
+            wait = NO_ROOM_MILLISECONDS if wait is None else min(wait, NO_ROOM_MILLISECONDS)
         poller = select.poll()
         theirs = strangers.fds() if strangers is not None else []
-        for fd in (bell, table.orders, server.post, *theirs):
+        for fd in (bell, table.orders, *listening, *theirs):
             poller.register(fd, select.POLLIN)
         for fd, _ in poller.poll(wait):
             if fd in (bell, table.orders):

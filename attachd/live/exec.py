@@ -27,6 +27,7 @@ from attachd.live.guardian import Guardian
 from attachd.live.news import News
 from attachd.live.program import Ends, Program
 from attachd.live.settings import Manners
+from attachd.live.spare import NO_SPARE, Spare
 from attachd.live.stdin import RETURN_SECONDS
 from attachd.state.lifecycle import Phase, phase_of
 
@@ -65,6 +66,7 @@ class Home:
     size_policy: str
     news: News
     post: Post
+    spare: Spare = NO_SPARE
 
 
 class Exec:
@@ -214,7 +216,8 @@ class Exec:
             await self._wait_begun()
         if not (header.started or header.failed):
             await self._stop_runtime()
-            raise RuntimeFailed("exec", 137, f"not done after {limit:g} seconds", "")
+            said = self._last_words()
+            raise RuntimeFailed("exec", 137, f"not done after {limit:g} seconds", said)
         if header.failed:
             log = os.path.join(self.path, files.RUNTIME_LOG)
             raise failure("exec", header.failed, self._last_words(), log)
@@ -282,7 +285,8 @@ class Exec:
             container=home.id,
             execution=self.name,
             stream_id=self.birth.manners.stream_id,
-            paths=[os.path.join(self.path, files.EXIT)],
+            path=os.path.join(self.path, files.EXIT),
             oom_kills=max(0, oom_kills(home.cgroups) - self.birth.oom_before),
             drained=drained,
+            spare=home.spare,
         )

@@ -33,6 +33,7 @@ def make(home: Home, name: str, creator: bytes, spec: ExecSpec) -> Exec:
     held: dict[str, int] = {}
     try:
         _make_directory(path)
+        files.reserve(os.path.join(path, files.EXIT_ROOM), files.RECORD_BYTES)
         process = process_of(own, spec, account)
         files.write_json(os.path.join(path, files.PROCESS), process)
         files.write_json(os.path.join(path, files.EXEC), _record_of(birth))
