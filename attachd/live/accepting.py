@@ -46,5 +46,24 @@ async def accept_clients(
 async def _serve(stream: trio.SocketStream, serve: Serve) -> None:
     try:
         await serve(stream)
+    except* OSError as errors:
+        if not _is_about_room(errors):
+            raise
+        _log.error("a client was let go: %s", _first(errors).strerror)
     finally:
         await trio.aclose_forcefully(stream)
+
+
+def _is_about_room(errors: BaseExceptionGroup[OSError]) -> bool:
+    """True when all of it is about descriptors or memory: its client may come back."""
+    return all(
+        _is_about_room(error)
+        if isinstance(error, BaseExceptionGroup)
+        else error.errno in NO_ROOM
+        for error in errors.exceptions
+    )
+
+
+def _first(errors: BaseExceptionGroup[OSError]) -> OSError:
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -279,6 +279,8 @@ class Exec:
 
     def _write_record(self, program: Program, drained: bool) -> dict[str, object]:
         home = self._home
+        with home.spare.lent():
+            kills = oom_kills(home.cgroups)
         return write_record(
             self._header,
             program.feed,
@@ -286,7 +288,7 @@ class Exec:
             execution=self.name,
             stream_id=self.birth.manners.stream_id,
             path=os.path.join(self.path, files.EXIT),
-            oom_kills=max(0, oom_kills(home.cgroups) - self.birth.oom_before),
+            oom_kills=max(0, kills - self.birth.oom_before),
             drained=drained,
             spare=home.spare,
         )

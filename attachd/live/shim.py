@@ -92,13 +92,15 @@ class Shim:
                 nursery.start_soon(log.run)
             drained = await program.play()
         await self.execs.finish(settings.drain_timeout)
+        with self._spare.lent():
+            kills = oom_kills(settings.cgroups)
         record = write_record(
             self._header,
             program.feed,
             container=settings.id,
             stream_id=settings.stream_id,
             path=os.path.join(self._directory, files.EXIT),
-            oom_kills=oom_kills(settings.cgroups),
+            oom_kills=kills,
             drained=drained,
             logs=program.logs,
             spare=self._spare,

@@ -49,7 +49,7 @@ def test_a_container_that_never_started_has_no_start() -> None:
 
 
 def test_the_longest_record_fits_into_the_room_that_is_kept_for_it() -> None:
-    """It has no path in it; whatever counts is at its largest, and the names are at their longest."""
+    """It has no path in it: its counts are at their largest, its names at their longest."""
     most = 2**64 - 1
     ending = Ending(
         CLD_DUMPED, most, most, most, most, True, True,
