@@ -100,7 +100,7 @@ class Container:
         self._starting = True
         begun, clock = time.time_ns(), time.monotonic_ns()
         try:
-            await self.call_runtime("start", self._settings.id)
+            await self._call_start()
             self._note_start(begun, clock)
         finally:
             self._starting = False
@@ -108,11 +108,24 @@ class Container:
 
     async def find_start(self) -> None:
         """Ask the runtime whether a start was under way when the server before us died."""
-        if self.phase is Phase.CREATED:
-            with contextlib.suppress(RuntimeFailed, ValueError):
-                told = json.loads(await self.call_runtime("state", self._settings.id))
-                if told.get("status") == "running":
-                    self._note_start(time.time_ns(), time.monotonic_ns())
+        if self.phase is Phase.CREATED and await self._is_running():
+            self._note_start(time.time_ns(), time.monotonic_ns())
+
+    async def _call_start(self) -> None:
+        """Have the runtime start it. Raises RuntimeFailed, but not of one that has done it."""
+        try:
+            await self.call_runtime("start", self._settings.id)
+        except RuntimeFailed as error:
+            if not await self._is_running():
+                raise
+            _log.error("the container runs, though its runtime has failed: %s", error)
+
+    async def _is_running(self) -> bool:
+        """Ask the runtime; what it cannot tell is no."""
+        with contextlib.suppress(RuntimeFailed, ValueError):
+            told = json.loads(await self.call_runtime("state", self._settings.id))
+            return isinstance(told, dict) and told.get("status") == "running"
+        return False
 
     def signal(self, number: int) -> None:
         """Send a signal to the container's init.
