@@ -7,6 +7,7 @@ then, is the keeper's child. Both are noted in the exec's own header before they
 """
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -77,7 +78,8 @@ class Execs:
             if not terminal and min(ends) < 0:
                 raise OSError("its pipes have gone with a keeper before us")
             made.header.runtime_pid = self._spawn(made, ends)
-        except OSError:
+        except OSError as error:
+            self._tell(made, f"cannot run {self._runtime.path}: {error.strerror or error}")
             made.header.failed = NOT_EXECUTED
         for fd in ends:
             if fd >= 0:
@@ -138,6 +140,13 @@ class Execs:
             return spawn(argv, self._environment, (stdin, stdout, stderr))
         finally:
             os.close(null)
+
+    def _tell(self, made: _Exec, reason: str) -> None:
+        """Leave a reason where the server looks for the runtime's own."""
+        path = os.path.join(self._path, files.EXECS, made.name, files.RUNTIME_LOG)
+        line = json.dumps({"level": "error", "msg": reason})
+        with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
 
     def _note_runtime(self, made: _Exec, dead: os.waitid_result) -> None:
         """The runtime has ended: either the program runs, or it never will."""

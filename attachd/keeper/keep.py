@@ -140,6 +140,7 @@ class Server:
         self.post = post
         self._delay = FIRST_DELAY
         self._born = 0.0
+        self._stuck = False  #: that it cannot be started was said
         self.pid = 0
 
     def start(self) -> bool:
@@ -153,8 +154,15 @@ class Server:
         self._born = time.monotonic()
         try:
             self.pid = spawn(argv, self._environment, (0, 1, 2), tuple(names.values()))
-        except OSError:
+        except OSError as error:
+            if not self._stuck:
+                words = (
+                    f"attachd: no server can be started, the container waits: {error.strerror}"
+                )
+                print(words, file=sys.stderr, flush=True)
+            self._stuck = True
             return False
+        self._stuck = False
         return True
 
     def delay_after_death(self) -> float:
