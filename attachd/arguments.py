@@ -30,6 +30,10 @@ def parser() -> argparse.ArgumentParser:
     start = verbs.add_parser("start", help="start a created container", allow_abbrev=False)
     _root_option(start)
     start.add_argument("id", metavar="ID")
+    recover = verbs.add_parser("recover", allow_abbrev=False,
+        help="take up containers whose shim is gone, all of them without ID")  # fmt: skip
+    _root_option(recover)
+    recover.add_argument("id", metavar="ID", nargs="?")
     spec = verbs.add_parser("spec", help="write a bundle for CMD, to be edited")
     spec.add_argument("directory", metavar="DIR", help="a new or empty directory")
     return top

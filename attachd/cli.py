@@ -48,6 +48,8 @@ def main() -> NoReturn:
         wish, command = _parse(words)
         if wish.verb == "spec":
             code = _spec(wish, command)
+        elif wish.verb == "recover":
+            code = _recover(os.path.abspath(wish.root), wish.id)
         elif wish.verb == "start":
             _hand_over("ctl", ["--root", wish.root, "start", wish.id])
         else:
@@ -124,6 +126,33 @@ def _spec(wish: "argparse.Namespace", command: tuple[str, ...]) -> int:
     return 0
 
 
+def _recover(root: str, container: str | None) -> int:
+    """Take up one container, or all that need it; tell of each in one line."""
+    from attachd.keeper.claim import check_id
+    from attachd.keeper.trust import check_root
+    from attachd.recovery.taking_up import NotNeeded, recover
+
+    if container is not None:
+        check_id(container)
+    if not os.path.isdir(root):
+        raise UsageError(f"there is no state root {root}")
+    check_root(root)
+    code = 0
+    for name in [container] if container else sorted(os.listdir(root)):
+        try:
+            found = recover(root, name)
+        except NotNeeded:
+            if container:
+                raise
+        except (AttachdError, OSError) as error:
+            print(f"attachd: {name}: {error}", file=sys.stderr)
+            code = FAILED
+        else:
+            words = "taken up again" if found.pid else "written down"
+            print(f"{name}: {words}; {'; '.join(found.losses)}")
+    return code
+
+
 def _hand_over(program: str, words: list[str]) -> NoReturn:
     """Become one of the clients: they are programs of their own, built on the library."""
     module = f"attachd_clients.{program}"
@@ -143,8 +172,8 @@ def _parse(words: list[str]) -> "tuple[argparse.Namespace, tuple[str, ...]]":
         cut = words.index("--")
         words, command = words[:cut], tuple(words[cut + 1 :])
     wish = parser().parse_args(words)
-    if wish.verb == "start" and command:
-        raise UsageError("start takes no command: it was given to create")
+    if wish.verb in ("start", "recover") and command:
+        raise UsageError(f"{wish.verb} takes no command: it was given to create")
     return wish, command
 
 

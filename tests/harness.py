@@ -39,6 +39,14 @@ def cri_streams(log: bytes) -> dict[str, bytes]:
     return {stream: b"".join(found) for stream, found in parts.items()} or streams
 
 
+def is_alive(pid: int) -> bool:
+    """False for a process that has ended, reaped or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 class Shop:
     """One state root, and the programs as a user calls them."""
 
@@ -153,6 +161,7 @@ class Shop:
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in (keeper, server):
                 os.kill(pid, number)
+        wait_for(lambda: not any(is_alive(pid) for pid in (keeper, server)))
         return server
 
     def processes(self) -> list[str]:

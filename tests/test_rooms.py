@@ -37,9 +37,12 @@ ROOMS = {
     "state": _room("errors state"),
     "history": _room("errors state history"),
     "keeper": _room("errors state keeper"),
-    "live": _room("errors wire state history keeper live", "trio attrs"),
+    "live": _room("errors wire state history keeper live __version__", "trio attrs"),
+    "recovery": _room("errors state history keeper recovery"),
     "doors": _room("errors wire state history keeper live doors", "trio attrs"),
-    "cli": _room("errors ground wire state keeper live doors cli arguments __version__"),
+    "cli": _room(
+        "errors ground wire state keeper recovery live doors cli arguments __version__"
+    ),
     "arguments": _room("errors ground wire state keeper live doors cli arguments __version__"),
     "__main__": _room("cli"),
     "__init__": _room(""),

@@ -6,20 +6,26 @@ fails after it is undone by the keeper, which then reports the error. Nothing ha
 
 import os
 import socket
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from attachd.errors import AttachdError, UsageError
-from attachd.keeper import access, bundle, descriptors, files, keep, parcels, report
+from attachd.keeper import (
+    access,
+    bundle,
+    creation,
+    daemon,
+    descriptors,
+    files,
+    keep,
+    parcels,
+    report,
+)
 from attachd.keeper.claim import check_id, claim
 from attachd.keeper.config import Config
 from attachd.keeper.processes import find_runtime
 from attachd.keeper.room import make_room
-from attachd.state.eofpolicy import ONCE
+from attachd.state.eofpolicy import NEVER, ONCE
 from attachd.state.sizes import DEFAULT_POLICY
-
-#: Beyond any descriptor number that a process has in practice (proc(5), nr_open); one
-#: close_range(2) whatever the number.
-MAX_DESCRIPTOR = 1 << 20
 
 
 class Newborn(NamedTuple):
@@ -67,7 +73,7 @@ def _heed_bundle(config: Config) -> Config:
     return config._replace(terminal=terminal, size=size)
 
 
-def _prepare(config: Config, directory: int) -> tuple[keep.Shim, list[str]]:
+def _prepare(config: Config, directory: int) -> tuple[creation.Shim, list[str]]:
     """Make every file and descriptor; return the shim and the paths outside its directory."""
     make_room(config.directory)
     if not config.bundle:
@@ -81,7 +87,7 @@ def _prepare(config: Config, directory: int) -> tuple[keep.Shim, list[str]]:
         if config.terminal:
             stdio = descriptors.make_inner_pipe()
         else:
-            stdio = descriptors.make_pipes(config.stdin)
+            stdio = descriptors.make_pipes(config.stdin, lasting=config.stdin_eof == NEVER)
         ring, header = descriptors.make_ring(config.ring_size)
         parcels_end, post = parcels.make()
         table = descriptors.Table(
@@ -101,7 +107,7 @@ def _prepare(config: Config, directory: int) -> tuple[keep.Shim, list[str]]:
         descriptors.unmake(made)
         raise
     stream_id = os.urandom(16).hex()
-    return keep.Shim(config, table, post, stdio.ends, stream_id, tuple(made)), made
+    return creation.Shim(config, table, post, stdio.ends, stream_id, tuple(made)), made
 
 
 def _connect(directory: int) -> int:
@@ -118,14 +124,16 @@ def _unmake(config: Config, made: list[str], directory: int) -> None:
     os.close(directory)
 
 
-def _fork(shim: keep.Shim) -> int | None:
+def _fork(shim: creation.Shim) -> int | None:
     """Daemonize the keeper; return the pid it reports, or None when it reports to the caller."""
     sync_fd = shim.config.sync_fd
     read, write = (-1, sync_fd) if sync_fd is not None else os.pipe2(os.O_CLOEXEC)
-    middle = os.fork()
-    if middle == 0:
-        _become_keeper(shim, write)
-    os.waitpid(middle, 0)
+
+    def live() -> None:
+        os.set_inheritable(write, False)
+        keep.keep(shim, write)
+
+    daemon.fork(shim.table.directory, {write, *shim.held}, live)
     for fd in (write, *shim.held):
         os.close(fd)
     if read < 0:
@@ -134,46 +142,3 @@ def _fork(shim: keep.Shim) -> int | None:
         return report.receive(read)
     finally:
         os.close(read)
-
-
-def _become_keeper(shim: keep.Shim, report_fd: int) -> NoReturn:
-    """Leave the caller's session for good, and keep nothing of its descriptors."""
-    status = 1
-    try:
-        os.setsid()
-        if os.fork() != 0:
-            os._exit(0)
-        os.chdir("/")
-        os.umask(0o022)
-        _own_stdio(shim.table.directory)
-        os.set_inheritable(report_fd, False)
-        _close_all_but({report_fd, *shim.held})
-        keep.keep(shim, report_fd)
-        status = 0
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    os._exit(status)
-
-
-def _own_stdio(directory: int) -> None:
-    """Words of ours that nobody expects (a Python traceback) go to shim.log."""
-    null = os.open(os.devnull, os.O_RDWR)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    log = os.open(files.SHIM_LOG, flags, 0o600, dir_fd=directory)
-    # The runtime would make its own log readable for everybody.
-    os.close(os.open(files.RUNTIME_LOG, flags, 0o600, dir_fd=directory))
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    os.dup2(log, 2)
-    os.close(null)
-    os.close(log)
-
-
-def _close_all_but(kept: set[int]) -> None:
-    low = 3
-    for fd in sorted(kept):
-        os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, MAX_DESCRIPTOR)

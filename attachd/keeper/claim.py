@@ -46,7 +46,7 @@ def claim(root: str, container: str) -> int:
             pass
         except OSError as error:
             raise UsageError(f"cannot make {path}: {error.strerror}") from None
-        directory = _lock(path, container)
+        directory = _claim_once(path, container)
         if directory is not None:
             break
     if not _is_free(path):
@@ -60,29 +60,43 @@ def claim(root: str, container: str) -> int:
     return directory
 
 
-def _lock(path: str, container: str) -> int | None:
-    """Return the locked descriptor, or None when the directory was swapped meanwhile."""
+def lock(path: str) -> int | None:
+    """Return a locked descriptor of a state directory that is there, or None when its shim runs.
+
+    Raises UsageError when it is somebody else's, or no directory; FileNotFoundError when it has
+    gone meanwhile.
+    """
     try:
         directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
-        return None
+        raise
     except OSError as error:
         raise UsageError(f"{path} is not a directory of ours: {error.strerror}") from None
-    owner = os.fstat(directory).st_uid
-    if owner != os.geteuid():
-        os.close(directory)
-        raise UsageError(f"{path} is not a directory of ours: it belongs to user {owner}")
     try:
+        owner = os.fstat(directory).st_uid
+        if owner != os.geteuid():
+            raise UsageError(f"{path} is not a directory of ours: it belongs to user {owner}")
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(directory), os.stat(path)):
-            return directory
+        if not os.path.samestat(os.fstat(directory), os.stat(path)):
+            raise FileNotFoundError(path)
     except BlockingIOError:
         os.close(directory)
-        raise UsageError(f"the id {container} is in use: its shim runs") from None
+        return None
+    except BaseException:
+        os.close(directory)
+        raise
+    return directory
+
+
+def _claim_once(path: str, container: str) -> int | None:
+    """Return the locked descriptor, or None when the directory was swapped meanwhile."""
+    try:
+        directory = lock(path)
     except FileNotFoundError:
-        pass
-    os.close(directory)
-    return None
+        return None
+    if directory is None:
+        raise UsageError(f"the id {container} is in use: its shim runs")
+    return directory
 
 
 def _is_free(path: str) -> bool:

@@ -9,7 +9,7 @@ import os
 import resource
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -49,10 +49,22 @@ class Table(NamedTuple):
     keeper: int = -1  #: a pidfd of the keeper
     init: int = -1  #: a pidfd of the container's init, which tells its end also to an heir
 
+    @classmethod
+    def of(cls, named: Mapping[str, int]) -> "Table":
+        """Return the table of descriptors by name; a name that is no field's is of ``kept``."""
+        own = {name: fd for name, fd in named.items() if name in cls._fields}
+        kept = {name: fd for name, fd in named.items() if name not in cls._fields}
+        return cls(**own, kept=kept)
+
     def items(self) -> dict[str, int]:
         """Return name -> descriptor, of those that exist."""
         table: dict[str, int] = {k: v for k, v in self._asdict().items() if k != "kept"}
         return {name: fd for name, fd in (table | dict(self.kept)).items() if fd >= 0}
+
+
+def parse_named(words: Sequence[str]) -> dict[str, int]:
+    """Return the descriptors that were passed as ``name=descriptor`` words."""
+    return {name: int(fd) for name, _, fd in (word.partition("=") for word in words)}
 
 
 class Stdio(NamedTuple):
@@ -110,28 +122,43 @@ def map_header(fd: int) -> Header:
     return Header(memoryview(mmap.mmap(fd, size)).cast("Q"))
 
 
-def make_ring(ring_size: int) -> tuple[int, int]:
-    """Return the descriptors of a fresh ring and of its formatted header."""
+def make_ring(ring_size: int, base: int = 0) -> tuple[int, int]:
+    """Return the descriptors of a fresh ring that begins at ``base``, and of its header."""
     _lift_file_size_limit()
     records = index_capacity(ring_size)
     header = os.memfd_create("attachd-header", os.MFD_CLOEXEC)
     os.ftruncate(header, header_bytes(records))
-    map_header(header).format(ring_size, records)
-    return os.memfd_create("attachd-ring", os.MFD_CLOEXEC), header
+    map_header(header).format(ring_size, records, base)
+    ring = os.memfd_create("attachd-ring", os.MFD_CLOEXEC)
+    os.lseek(ring, base, os.SEEK_SET)
+    return ring, header
 
 
-def make_pipes(stdin: bool) -> Stdio:
-    """Return the stdio of a container without a terminal."""
+def make_pipes(stdin: bool, *, lasting: bool = False) -> Stdio:
+    """Return the stdio of a container without a terminal.
+
+    The container has its output pipes open for reading, too: so it lives on when every process
+    of ours is gone, blocks when they are full, and somebody else can read on (`recovery`). Of a
+    ``lasting`` stdin it has the writing end as well, and never sees its end.
+    """
     out_read, out_write = _pipe()
     err_read, err_write = _pipe()
+    out_write, err_write = _both_ways(out_write), _both_ways(err_write)
     ours = {"stdout": out_read, "stderr": err_read}
     if stdin:
         in_read, ours["stdin"] = os.pipe2(os.O_CLOEXEC)
+        in_read = _both_ways(in_read) if lasting else in_read
     else:
         in_read = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     for fd in ours.values():
         os.set_blocking(fd, False)
     return Stdio(ours, (in_read, out_write, err_write))
+
+
+def pipe_numbers(ours: Mapping[str, int]) -> dict[str, int]:
+    """Return the inodes of the pipes among a container's stdio, by which they are found again."""
+    found = {name: os.fstat(fd) for name, fd in ours.items() if fd >= 0}
+    return {name: one.st_ino for name, one in found.items() if stat.S_ISFIFO(one.st_mode)}
 
 
 def make_inner_pipe() -> Stdio:
@@ -225,6 +252,13 @@ def _pipe() -> tuple[int, int]:
     except OSError:
         pass  # the user's pipe quota is used up (pipe(7)): 64 KiB, or one page, works too
     return ends
+
+
+def _both_ways(end: int) -> int:
+    """Return a descriptor that reads and writes the pipe of ``end``, which is closed."""
+    made = os.open(f"/proc/self/fd/{end}", os.O_RDWR | os.O_CLOEXEC)
+    os.close(end)
+    return made
 
 
 def _lift_file_size_limit() -> None:

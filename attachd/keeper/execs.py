@@ -58,6 +58,12 @@ class Execs:
         self._held = held
         self._execs: dict[str, _Exec] = {}
 
+    @property
+    def busy(self) -> bool:
+        """True while a runtime is at work for one of them."""
+        headers = (made.header for made in self._execs.values())
+        return any(h.runtime_pid and not (h.started or h.failed) for h in headers)
+
     def begin(self, name: str) -> None:
         """Call the runtime, unless there is no such exec, or it was begun before.
 

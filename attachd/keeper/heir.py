@@ -1,8 +1,12 @@
-"""The heir: a keeper that takes the place of one that was killed.
+"""The heir: a keeper that takes the place of another one, with everything that one held.
 
-A server starts it: ``python -m attachd.keeper.heir post=FD server=FD name=descriptor …``, with
-everything that the keeper held. What was the dead keeper's child is a stranger to it, whose end
-it learns from a pidfd; what it starts itself is its child, as usual.
+``python -m attachd.keeper.heir post=FD [server=FD] name=descriptor …``, and there are two ways.
+A server starts it when the keeper was killed; what was the dead keeper's child is then a stranger
+to it, whose end it learns from a pidfd. And a keeper becomes it in an upgrade (`renewal`), without
+a server; then all children stay children.
+
+``python -m attachd.keeper.heir check name=descriptor …`` ends with 0 when it could do that, and
+with its reason on stderr when it could not: nothing is touched.
 """
 
 import os
@@ -10,15 +14,16 @@ import select
 import signal
 import sys
 import time
+from typing import NamedTuple
 
+from attachd.errors import AttachdError
 from attachd.keeper import descriptors, files, keep, pidfds
+from attachd.keeper.ears import Ears
 from attachd.keeper.execs import Execs, parcel
 from attachd.keeper.processes import Runtime, clean_environment
+from attachd.keeper.server import Server
 from attachd.state.exitrecord import CLD_EXITED, CLD_UNKNOWN
 from attachd.state.header import Header
-
-#: What a server's end counts as when the kernel cannot tell: a death, so that another one looks.
-_A_DEATH = 1
 
 
 class Strangers:
@@ -43,6 +48,18 @@ class Strangers:
             return
         os.set_inheritable(fd, False)
         self._programs[fd] = header
+
+    @property
+    def have_server(self) -> bool:
+        """True until the server among them has ended, if there is one."""
+        return self._server >= 0
+
+    def signal_server(self, number: int) -> bool:
+        """Send a signal to the server among them; return False when there is none."""
+        if self._server < 0:
+            return False
+        _send(self._server, number)
+        return True
 
     def fds(self) -> list[int]:
         """Return what becomes readable when one has ended, of those that have not."""
@@ -77,41 +94,80 @@ class Strangers:
         return status
 
 
+class Estate(NamedTuple):
+    """What is handed over."""
+
+    table: descriptors.Table
+    header: Header
+    config: dict[str, object]
+
+    @classmethod
+    def of(cls, named: dict[str, int]) -> "Estate":
+        """Take descriptors by name; raises AttachdError when this code cannot keep them."""
+        for fd in named.values():
+            os.set_inheritable(fd, False)
+        return cls.in_hand(descriptors.Table.of(named))
+
+    @classmethod
+    def in_hand(cls, table: descriptors.Table) -> "Estate":
+        """Look at what is ours already; raises AttachdError when this code cannot keep it."""
+        header = descriptors.map_header(table.header)
+        if not header.known:
+            raise AttachdError(header.why_unknown)
+        config = files.read_json(f"/proc/self/fd/{table.directory}/{files.STATE}")["config"]
+        if not isinstance(config, dict):
+            raise AttachdError("state.json has no config")
+        return cls(table, header, config)
+
+
 def main() -> None:
     """Keep what is handed over; return when the server has finished."""
-    named = {name: int(fd) for name, _, fd in (word.partition("=") for word in sys.argv[1:])}
-    for fd in named.values():
-        os.set_inheritable(fd, False)
-    post, strangers = named.pop("post"), Strangers(named.pop("server"))
-    own = {name: named.pop(name) for name in descriptors.Table._fields if name in named}
-    table = descriptors.Table(**own, kept=named, keeper=os.pidfd_open(os.getpid()))
-    header = descriptors.map_header(table.header)
+    words = sys.argv[1:]
+    if words[:1] == ["check"]:
+        _check(words[1:])
+        return
+    named = descriptors.parse_named(words)
+    post, server = named.pop("post"), named.pop("server", -1)
+    os.set_inheritable(post, False)
+    keep_on(Estate.of(named).table, post, clean_environment(os.environ), server)
+
+
+def keep_on(
+    table: descriptors.Table, post: int, environment: dict[str, str], server: int = -1
+) -> None:
+    """Be the keeper of what there is; return when the server has finished.
+
+    ``server`` is a pidfd of the one that is at work; without it one is started.
+    """
+    _, header, config = Estate.in_hand(table)
+    table = table._replace(keeper=os.pidfd_open(os.getpid()))
     descriptors.Libc().become_subreaper()
+    strangers = Strangers(server)
     strangers.add(header, table.init)
-    bell = keep.hear_signals(header, lambda number: _send(table.init, number))
+    ears = Ears(header, lambda number: _send(table.init, number))
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what came meanwhile is passed on now
-    environment = clean_environment(os.environ)
-    config = _read_config(table.directory)
-    server = keep.Server(table, post, environment)
+    servers = Server(table, post, environment)
     execs = Execs(
-        table.directory, _runtime(config), str(config["id"]), environment, server.kept
+        table.directory, _runtime(config), str(config["id"]), environment, servers.kept
     )
-    for kept in list(server.kept):
+    for kept in list(servers.kept):
         if kept.endswith("/header"):
-            exec_header = descriptors.map_header(server.kept[kept])
+            exec_header = descriptors.map_header(servers.kept[kept])
             if exec_header.runtime_pid:
                 name = kept.split("/")[1]
-                strangers.add(execs.adopt(name), server.kept.get(parcel(name, "pidfd"), -1))
+                strangers.add(execs.adopt(name), servers.kept.get(parcel(name, "pidfd"), -1))
     adjustment = config["oom_score_adj"]
     keep.lower_oom_score(adjustment if isinstance(adjustment, int) else None)
-    keep.watch(table, header, server, execs, bell, strangers)
+    keeper = keep.Keeper(table, header, servers, execs, ears, strangers)
+    keeper.run(start=not strangers.have_server)
 
 
-def _read_config(directory: int) -> dict[str, object]:
-    config = files.read_json(f"/proc/self/fd/{directory}/{files.STATE}")["config"]
-    if not isinstance(config, dict):
-        raise TypeError("state.json has no config")
-    return config
+def _check(words: list[str]) -> None:
+    """End with 0, or with a reason, whether this code could keep what is named."""
+    try:
+        _runtime(Estate.of(descriptors.parse_named(words)).config)
+    except (AttachdError, OSError, ValueError, KeyError, TypeError) as error:
+        raise SystemExit(str(error) or repr(error)) from None
 
 
 def _runtime(config: dict[str, object]) -> Runtime:
@@ -127,9 +183,9 @@ def _has_ended(pidfd: int) -> bool:
 
 
 def _status(ending: tuple[int, int] | None) -> int:
-    """Return a server's exit status; one that was killed, or nobody knows how, is a death."""
-    code, status = ending or (CLD_UNKNOWN, 0)
-    return status if code == CLD_EXITED else _A_DEATH
+    """Return a server's wait status; when nobody knows it, that of one that was killed."""
+    code, status = ending or (CLD_UNKNOWN, signal.SIGKILL)
+    return status << 8 if code == CLD_EXITED else status
 
 
 def _note(header: Header, ending: tuple[int, int] | None) -> None:

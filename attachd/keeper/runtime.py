@@ -60,6 +60,7 @@ def call(
     stdio: tuple[int, int, int],
     words: Words,
     limit: float,
+    inherit: tuple[int, ...] = (),
 ) -> int:
     """Run a program to its end while listening to ``words``; return its status as a shell would.
 
@@ -67,7 +68,7 @@ def call(
     is killed then. ``words.fd`` must not block.
     """
     try:
-        pid = spawn(argv, environment, stdio)
+        pid = spawn(argv, environment, stdio, inherit)
     except OSError as error:
         raise RuntimeFailed(
             "exec", 126, f"cannot run {argv[0]}: {error.strerror}", ""

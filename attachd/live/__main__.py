@@ -1,50 +1,91 @@
-"""The server process: ``python -m attachd.live name=descriptor …``, started by the keeper alone."""
+"""The server process: ``python -m attachd.live name=descriptor …``, started by the keeper alone.
+
+``python -m attachd.live check name=descriptor …`` ends with 0 when it could work with these, and
+with its reason on stderr when it could not: nothing is touched (`attachd.keeper.renewal`).
+"""
 
 import gc
 import logging
 import os
 import signal
 import sys
+from typing import NamedTuple
 
 import trio
 
 from attachd.keeper import files
-from attachd.keeper.descriptors import Table, map_header
+from attachd.keeper.descriptors import Table, map_header, parse_named
+from attachd.keeper.server import STOPPED
 from attachd.live.settings import Settings
 from attachd.live.shim import Shim
+from attachd.state.header import Header
 
 
-def read_table(words: list[str]) -> Table:
-    """Return the table that the keeper passed as ``name=descriptor`` words."""
-    named = {name: int(fd) for name, _, fd in (word.partition("=") for word in words)}
+class Found(NamedTuple):
+    """What a server works with."""
+
+    table: Table
+    header: Header
+    settings: Settings
+
+
+def find(words: list[str]) -> Found | None:
+    """Return what the keeper passed as ``name=descriptor`` words.
+
+    None when the container has ended and somebody has removed its directory: there is nobody
+    left to tell. Ends the process with a reason when this code cannot work with it.
+    """
+    named = parse_named(words)
     for fd in named.values():
         os.set_inheritable(fd, False)
-    own = {name: named.pop(name) for name in Table._fields if name in named}
-    return Table(**own, kept=named)
-
-
-async def serve(table: Table) -> None:
-    """Be the shim of a container that was created, until the end."""
+    table = Table.of(named)
     header = map_header(table.header)
     if not header.known:
-        raise SystemExit("this header was made by another version of attachd")
+        raise SystemExit(header.why_unknown)
     try:
         state = files.read_json(f"/proc/self/fd/{table.directory}/{files.STATE}")
     except FileNotFoundError:
         if header.exit_code:
-            return  # somebody has removed the directory: there is nobody left to tell
+            return None
         raise
-    await Shim(table, header, Settings.of_state(state)).run()
+    try:
+        return Found(table, header, Settings.of_state(state))
+    except (KeyError, TypeError, ValueError) as error:
+        raise SystemExit(f"state.json is of another attachd: {error!r}") from None
+
+
+async def serve(found: Found) -> None:
+    """Be the shim of a container that was created, until the end."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_when_asked)
+        await Shim(*found).run()
+        nursery.cancel_scope.cancel()
+
+
+async def _stop_when_asked() -> None:
+    """End this process at SIGTERM, between two steps of every task: a successor goes on.
+
+    As abruptly as a death, on purpose: there is one way for clients, logs and execs to go on.
+    """
+    with trio.open_signal_receiver(signal.SIGTERM) as asked:
+        async for _ in asked:
+            os._exit(STOPPED)
 
 
 def main() -> None:
     """Serve; the exit status 0 tells the keeper that the work is finished."""
+    words = sys.argv[1:]
+    if words[:1] == ["check"]:
+        find(words[1:])
+        return
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         # Not SIG_IGN: the programs that we start would inherit that.
         signal.signal(number, lambda *_: None)
     gc.freeze()  # what was imported stays: the collector need not look at it again and again
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    trio.run(serve, read_table(sys.argv[1:]))
+    found = find(words)
+    if found is not None:
+        trio.run(serve, found)
 
 
 if __name__ == "__main__":

@@ -236,16 +236,28 @@ class Connection:
     async def _find_start(self, hello: say.Hello) -> tuple[int, bytes]:
         """Return the offset where this client starts, and for a screen its modes there."""
         past = self._program.past
-        if hello.stream_id and hello.stream_id != self._program.manners.stream_id:
+        origin = parse_origin(hello.since)
+        if not self._is_ours(hello.stream_id, origin):
             raise Refused(
                 "other_stream", "this container is not the one the offset belongs to"
             )
-        origin = parse_origin(hello.since)
         if origin.kind != "screen":
             return await self._offset_of(origin), b""
         if past is None:
             raise Refused("no_terminal", "this container has no terminal, and so no screen")
         return await past.find_screen()
+
+    def _is_ours(self, stream_id: str, origin: Origin) -> bool:
+        """Return whether an offset of that stream means the same place in this one.
+
+        A shim that was recovered goes on with the offsets of the one before, as far as its log
+        went; what somebody has seen beyond that is another output than ours.
+        """
+        manners = self._program.manners
+        if stream_id in ("", manners.stream_id):
+            return True
+        same = manners.former.get(stream_id, -1)
+        return origin.kind == "offset" and origin.number <= same
 
     def _welcome(
         self, hello: say.Hello, offset: int, modes: bytes

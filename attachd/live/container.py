@@ -73,7 +73,12 @@ class Container:
             await self._news.wait()
 
     async def watch_keeper(self) -> None:
-        """See the container go even when no keeper is there to tell; then return."""
+        """See the container go even when no keeper is there to tell; then return.
+
+        One that was gone before anybody had a pidfd of it has its end in the header.
+        """
+        if self._pidfd < 0:
+            return
         await watch_keeper(self._pidfd, self._header, self._news, self._guardian)
 
     async def enforce_timeout(self) -> None:
@@ -149,7 +154,11 @@ class Container:
         """Bring state.json up to date; when its directory is gone, nothing is made again."""
         path = os.path.join(self._directory, files.STATE)
         with _told(path):
-            state = files.read_json(path) | {"phase": self.phase.value, "deleted": deleted}
+            state = files.read_json(path) | {
+                "phase": self.phase.value,
+                "started": self._header.started,
+                "deleted": deleted,
+            }
             files.write_json(path, state)
 
     def note_keeper(self, pid: int) -> None:

@@ -70,6 +70,7 @@ def write_record(
     path: str,
     oom_kills: int,
     drained: bool,
+    recovered: int = 0,
     logs: Sequence[LogFile] = (),
     spare: Spare = NO_SPARE,
 ) -> dict[str, object]:
@@ -93,6 +94,8 @@ def write_record(
         log_offset=min((log.offset for log in logs), default=index.newest),
         log_dropped=max((log.dropped for log in logs), default=0),
         restarts=header.restarts,
+        base=header.base,
+        recovered=recovered,
     )
     record = exit_record(container, stream_id, ending, execution=execution)
     try:

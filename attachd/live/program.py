@@ -109,7 +109,7 @@ class Program:
             header.latest,
             self._screen,
             manners.size_policy,
-            again=header.restarts > 0,
+            again=header.servers_before > 0,
         )
 
     @property

@@ -20,6 +20,7 @@ class Manners:
     size_policy: str
     allow_block: float
     drain_timeout: float
+    former: dict[str, int] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -48,6 +49,8 @@ class Settings:
     create_timeout: float
     bundle: str
     rights: Policy
+    recovered: int
+    former: dict[str, int]  #: up to where streams of these ids were the same output
 
     @property
     def manners(self) -> Manners:
@@ -55,6 +58,7 @@ class Settings:
         return Manners(
             name="",
             stream_id=self.stream_id,
+            former=self.former,
             stdin=self.stdin,
             stdin_eof=self.stdin_eof,
             terminal=self.terminal,
@@ -94,6 +98,8 @@ class Settings:
             create_timeout=float(str(config["create_timeout"])),
             bundle=str(state["bundle"]),
             rights=_rights(config["rights"]),
+            recovered=int(str(state["recovered"])),
+            former={str(k): int(str(v)) for k, v in _map(state["former"]).items()},
         )
 
 

@@ -6,9 +6,11 @@ import socket
 
 import trio
 
+from attachd import __version__
 from attachd.keeper import files
 from attachd.keeper.descriptors import Table
 from attachd.keeper.parcels import Post
+from attachd.keeper.server import HEALTHY_AFTER
 from attachd.live.accepting import accept_clients
 from attachd.live.cgroup import oom_kills
 from attachd.live.connection import Connection
@@ -76,7 +78,9 @@ class Shim:
             nursery.start_soon(self._accept_clients, nursery)
             nursery.start_soon(self.container.watch_keeper)
             nursery.start_soon(self.container.enforce_timeout)
+            nursery.start_soon(self._forget_trouble)
             self.program.tend(nursery)
+            self._header.up = os.getpid()
             self._compress(nursery)
             await self._follow()
             await self._linger()
@@ -102,6 +106,7 @@ class Shim:
             path=os.path.join(self._directory, files.EXIT),
             oom_kills=kills,
             drained=drained,
+            recovered=settings.recovered,
             logs=program.logs,
             spare=self._spare,
         )
@@ -115,6 +120,12 @@ class Shim:
     def _end(self) -> tuple[int, str]:
         header = self._header
         return header.exit_time, end_text(header.exit_code, header.exit_status)
+
+    async def _forget_trouble(self) -> None:
+        """Take back what the keeper tells of servers that did not stay: this one does."""
+        if files.TROUBLE in os.listdir(self._directory):
+            await trio.sleep(HEALTHY_AFTER)
+            files.remove_file(os.path.join(self._directory, files.TROUBLE))
 
     # What it is made of
 
@@ -194,6 +205,8 @@ class Shim:
             "id": self.settings.id,
             "keeper_pid": self._guardian.pid,
             "server_pid": os.getpid(),
+            "version": __version__,
+            "upgrades": self._header.upgrades,
             **self.program.report(most),
             "logs": [
                 {"format": spec.format, "path": say.plain(spec.path)} | log.counters

@@ -33,6 +33,8 @@ class Ending(NamedTuple):
     log_offset: int
     log_dropped: int
     restarts: int
+    base: int = 0  #: the offset of the first byte that is counted in ``streams``
+    recovered: int = 0  #: how often the container was taken up again
 
 
 def _reason(end: Ending) -> str:
@@ -68,11 +70,12 @@ def exit_record(
         "started_at": rfc3339(end.started) if end.started else None,
         "finished_at": rfc3339(end.finished),
         "bytes": dict(end.streams),
-        "offset": sum(end.streams.values()),
+        "offset": end.base + sum(end.streams.values()),
         "log_offset": end.log_offset,
         "log_dropped": end.log_dropped,
         "drained": end.drained,
         "restarts": end.restarts,
+        "recovered": end.recovered,
         "stream_id": stream_id,
     }
 

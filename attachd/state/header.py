@@ -17,7 +17,7 @@ from typing import NamedTuple, overload
 
 #: "attachd" and a layout number; a successor that does not know it must not touch anything.
 MAGIC = int.from_bytes(b"attachd\0", "big")
-VERSION = 4
+VERSION = 5
 
 #: How many log files may have a cursor of their own.
 MAX_LOGS = 4
@@ -130,13 +130,13 @@ class Header:
     exit_code = Word(10)  #: si_code of waitid (CLD_EXITED ...), 0 until the init was reaped
     exit_status = Word(11)  #: si_status: exit code or signal; stored before exit_code
     exit_time = Word(12)  #: when it was reaped, ns
-    restarts = Word(
-        13
-    )  #: how often the server was started again (an exec's: the server's word)
+    #: how often the server was started again after a death (an exec's: the server's word)
+    restarts = Word(13)
     runtime_pid = Word(14)  #: an exec's: who runs ``runc exec``, 0 before
-    failed = Word(
-        15
-    )  #: an exec's: what that ended with when it did not work, as shells tell it
+    #: an exec's: what that ended with when it did not work, as shells tell it
+    failed = Word(15)
+    base = Word(20)  #: the offset at which this ring begins: of who was taken up again, not 0
+    upgrades = Word(17)  #: how often keeper and server were replaced by other code in place
 
     # Words of whoever runs ``runc start``: the keeper at birth and for execs, the server later.
     started = Word(16)  #: when ``runc start`` had worked, ns, 0 before
@@ -150,8 +150,10 @@ class Header:
     stdin_closed = Word(28)  #: 1 when the keeper, too, must close the container's stdin
     stdin_punched = Word(29)  #: stdin before this offset was given back to the kernel
     ended = Word(30)  #: 1 when the exit record is on disk
-    copied = Word(32)  #: 1 when the exit record's copy was written, or given up
+    copied = Word(33)  #: 1 when the exit record's copy was written, or given up
     cleaned = Word(31)  #: 1 when the exit command was begun: it is run at most once
+
+    up = Word(32)  #: the pid of the server that is at work; one that cannot start is not
 
     # The server's counts over all clients, also those that have left.
     served = Word(40)  #: clients that were welcomed
@@ -162,10 +164,12 @@ class Header:
     def __init__(self, words: memoryview) -> None:
         self.words = words
 
-    def format(self, ring_size: int, index_capacity: int) -> None:
-        """Write the constants into a fresh, zeroed header."""
+    def format(self, ring_size: int, index_capacity: int, base: int = 0) -> None:
+        """Write the constants into a fresh, zeroed header; the ring begins at offset ``base``."""
         self.ring_size = ring_size
         self.index_capacity = index_capacity
+        self.base = self.oldest = base
+        self.index[0] = base  # a mark without bytes, as `ring.Index.mark` leaves it
         self.version = VERSION
         self.magic = MAGIC
 
@@ -173,6 +177,18 @@ class Header:
     def known(self) -> bool:
         """True when this code may work on this header."""
         return self.magic == MAGIC and self.version == VERSION
+
+    @property
+    def why_unknown(self) -> str:
+        """For people: why this code may not work on it."""
+        if self.magic != MAGIC:
+            return "this is no header of attachd"
+        return f"the container's state has layout {self.version}, and this attachd knows {VERSION}"
+
+    @property
+    def servers_before(self) -> int:
+        """How many servers there were before this one."""
+        return self.restarts + self.upgrades
 
     @property
     def index(self) -> memoryview:

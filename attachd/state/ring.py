@@ -88,8 +88,9 @@ class Index:
         return max(byte, self._word(record, _OFFSET) if record >= 0 else 0)
 
     def bytes_of(self, stream: int) -> int:
-        """Return how many bytes of one stream have arrived since the beginning."""
-        return self._stdout if stream == STDOUT else self.newest - self._stdout
+        """Return how many bytes of one stream have arrived since this ring was made."""
+        both = self.newest - self._header.base
+        return self._stdout if stream == STDOUT else both - self._stdout
 
     def mark(self, stream: int, time: int) -> None:
         """Say whose the next bytes are. To be called before each splice; repeatable."""

@@ -23,6 +23,7 @@ GROUPS = {
     "execute": ("exec",),
     "acting": ("wait", "kill", "start", "resize", "rotate", "reopen", "rm"),
     "sending": ("send",),
+    "upgrading": ("upgrade",),
 }
 
 

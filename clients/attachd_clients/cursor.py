@@ -8,6 +8,8 @@ can cut itself back to that when it starts again: then nothing is in it twice.
 import contextlib
 import json
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from attachd.errors import UsageError
 from attachd_clients.lines import STREAMS, Position
@@ -16,6 +18,7 @@ from attachd_clients.lines import STREAMS, Position
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 _SCHEMA = 1
+_NONE: Mapping[str, int] = MappingProxyType({})
 _ASIDE = ".new"
 
 
@@ -53,14 +56,19 @@ class Cursor:
         if sync:
             _sync_directory(os.path.dirname(self.path) or ".")
 
-    def adopt(self, stream_id: str) -> None:
+    def adopt(self, stream_id: str, former: Mapping[str, int] = _NONE) -> None:
         """Belong to ``stream_id`` from now on; a position in another stream means nothing.
 
-        The memo stays: it is about the sink. The next ``save`` commits this.
+        But one of ``former`` is the same output up to that offset: there it goes on. The memo
+        stays: it is about the sink. The next ``save`` commits this.
         """
-        if self.stream_id not in ("", stream_id):
+        before, self.stream_id = self.stream_id, stream_id
+        if before in ("", stream_id) or self.position is None:
+            return
+        if before not in former:
             self.position = None
-        self.stream_id = stream_id
+        elif self.position.furthest > former[before]:
+            self.position = Position(former[before], {})
 
     def _fields(self) -> dict[str, object]:
         at = self.position

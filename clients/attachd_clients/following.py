@@ -182,7 +182,7 @@ class _Way:
         place, stream_id = Place.find(container, root), ""
         if isinstance(origin, Cursor):
             stream_id = str(place.state()["stream_id"])
-            origin.adopt(stream_id)
+            origin.adopt(stream_id, place.former_streams())
             origin = origin.position or "start"
         return cls(place, Trail(origin, streams, lines=lines), stream_id, live)
 

@@ -31,6 +31,11 @@ class Position:
     offset: int
     ahead: Mapping[str, int] = attrs.field(factory=dict)
 
+    @property
+    def furthest(self) -> int:
+        """The offset before which all was seen that was seen."""
+        return max(self.offset, *self.ahead.values(), 0)
+
 
 class Line(NamedTuple):
     """A line, without its newline, or a piece of one.

@@ -12,6 +12,9 @@ from attachd.errors import UsageError
 from attachd.ground import is_planted, state_root
 from attachd.state.sizes import DEFAULT_SIZE, Size
 
+#: More of shim.log is not looked at.
+_LAST_WORDS_BYTES = 64 * 1024
+
 
 class NoSuchContainer(UsageError):
     """There is no container of this name under this root."""
@@ -73,7 +76,7 @@ class Place:
     def silence(self) -> str:
         """For people: nobody is behind the socket, and what may be known of that."""
         rest = "" if self.is_readable else f", and {_who()} may not read what it has left"
-        return f"its shim does not answer{rest}"
+        return f"its shim does not answer{rest or f': see attachd recover {self.id}'}"
 
     def exists(self) -> bool:
         """Return True when a container was made here, and not only a directory."""
@@ -90,9 +93,35 @@ class Place:
             raise NoSuchContainer(f"no container {self.id}: its state.json is missing")
         return state
 
+    def former_streams(self) -> dict[str, int]:
+        """Return up to which offset each stream of another id was the same output.
+
+        A container that was taken up again (``attachd recover``) has a stream of its own.
+        """
+        former = self.state().get("former")
+        found = former.items() if isinstance(former, dict) else ()
+        return {str(name): int(end) for name, end in found}
+
     def exit_record(self) -> dict[str, object] | None:
         """Return exit.json, or None while the container has not ended."""
         return self._json("exit.json")
+
+    def upgrade_answer(self) -> dict[str, object] | None:
+        """Return what became of the last order to upgrade, or None."""
+        return self._json("upgrade-answer.json")
+
+    def trouble(self) -> dict[str, object] | None:
+        """Return what the keeper tells of servers that did not stay, or None."""
+        return self._json("trouble.json")
+
+    def last_words(self, count: int = 10) -> list[str]:
+        """Return the last lines of what the shim itself has said (shim.log)."""
+        try:
+            with open(os.path.join(self.path, "shim.log"), "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _LAST_WORDS_BYTES))
+                return file.read().decode(errors="replace").splitlines()[-count:]
+        except OSError:
+            return []
 
     def has_terminal(self, execution: str = "") -> bool:
         """Return whether the container's program, or an exec of this name, has a terminal.

@@ -14,6 +14,7 @@ from attachd.wire import messages as say
 from attachd_clients.blocking import attach_blocking
 from attachd_clients.conversation import Ended
 from attachd_clients.places import NoSuchContainer, Place
+from attachd_clients.processes import kill_shim
 
 #: A killed container is reaped at once; its output may take the drain timeout.
 END_SECONDS = 60.0
@@ -30,9 +31,9 @@ def remove(place: Place, *, force: bool) -> None:
     Raises UsageError when it runs and ``force`` was not given, when its shim does not go, and
     when it is somebody else's: its files say which program deletes it, and which files go.
     """
-    _check_owner(place)
+    check_owner(place)
     _end(place, force)
-    directory = _lock(place)
+    directory = _lock(place, force)
     try:
         with contextlib.suppress(NoSuchContainer):
             _delete(place, place.state(), force)
@@ -41,13 +42,14 @@ def remove(place: Place, *, force: bool) -> None:
         os.close(directory)
 
 
-def _check_owner(place: Place) -> None:
+def check_owner(place: Place) -> None:
+    """Raise UsageError when the container is somebody else's: its files must not be believed."""
     try:
         owner = os.lstat(place.path).st_uid
     except OSError as error:
-        raise UsageError(f"cannot remove {place.id}: {error.strerror}") from None
+        raise UsageError(f"cannot look at {place.id}: {error.strerror}") from None
     if owner != os.geteuid():
-        raise UsageError(f"{place.id} belongs to user {owner}: nobody else can remove it")
+        raise UsageError(f"{place.id} belongs to user {owner}: nobody else can do that")
     if os.path.islink(place.path):
         raise UsageError(f"{place.path} is a symbolic link, and no container")
 
@@ -68,20 +70,34 @@ def _end(place: Place, force: bool) -> None:
             client.wait_gone(SHIM_SECONDS)
 
 
-def _lock(place: Place) -> int:
-    """Return the state directory's descriptor with the lock that its shim held."""
+def _lock(place: Place, force: bool) -> int:
+    """Return the state directory's descriptor with the lock that its shim held.
+
+    A shim that does not go by itself, as one whose servers do not start, goes by ``force``.
+    """
     directory = os.open(place.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    deadline = time.monotonic() + SHIM_SECONDS
+    if _try_lock(directory, SHIM_SECONDS):
+        return directory
+    if force:
+        with contextlib.suppress(NoSuchContainer):
+            kill_shim(place.state().get("keeper_pid"), place.state().get("keeper_start"))
+        if _try_lock(directory, SHIM_SECONDS):
+            return directory
+    os.close(directory)
+    raise UsageError(f"the shim of {place.id} does not end")
+
+
+def _try_lock(directory: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
     while True:
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                os.close(directory)
-                raise UsageError(f"the shim of {place.id} does not end") from None
+                return False
             time.sleep(_POLL_SECONDS)
         else:
-            return directory
+            return True
 
 
 def _delete(place: Place, state: dict[str, object], force: bool) -> None:

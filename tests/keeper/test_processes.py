@@ -90,7 +90,7 @@ def test_handing_a_descriptor_on_leaves_ours_as_it_was(null: int) -> None:
 
 @pytest.fixture
 def keepers_signals() -> Iterator[None]:
-    """Ignore what the keeper ignores (keep._hear_signals), and block a signal on top."""
+    """Ignore what the keeper ignores (keeper.ears), and block a signal on top."""
     ignored = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])

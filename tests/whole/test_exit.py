@@ -143,6 +143,7 @@ SCHEMA = {
     "log_dropped": int,
     "drained": bool,
     "restarts": int,
+    "recovered": int,
     "stream_id": str,
 }
 

@@ -9,6 +9,9 @@ from attachd_clients import listing
 from attachd_clients.places import Place
 from attachd_clients.verbs import ANSWER_SECONDS, Add, control
 
+#: A shim whose servers do not stay may be without one for now.
+TROUBLED_SECONDS = 2.0
+
 
 def add(verb: Add) -> None:
     """Add these verbs."""
@@ -33,11 +36,29 @@ def _inspect(wish: argparse.Namespace) -> int:
         "exit": place.exit_record(),
         "execs": place.executions(),
     }
-    with contextlib.suppress(AttachdError, TimeoutError):
-        with control(place, "viewer") as client:
-            found["shim"] = client.status(ANSWER_SECONDS)
+    trouble = place.trouble()
+    if trouble is not None:
+        found["trouble"] = trouble | {"last_words": place.last_words()}
+    report = _report(place) if trouble is None else _soon_reported(place)
+    if report is not None:
+        found["shim"] = report
     print(json.dumps(found, indent=2))
     return 0
+
+
+def _report(place: Place) -> object:
+    """Return what the shim reports; None when it does not."""
+    with contextlib.suppress(AttachdError, TimeoutError):
+        with control(place, "viewer") as client:
+            return client.status(ANSWER_SECONDS)
+    return None
+
+
+def _soon_reported(place: Place) -> object:
+    """Return what a shim in trouble reports, which may be without a server for long."""
+    from attachd_clients.reports import reports  # that needs Trio
+
+    return reports([place], TROUBLED_SECONDS, "attachctl")[place.id]
 
 
 def _stats(wish: argparse.Namespace) -> int:

@@ -1,0 +1,246 @@
+"""Creation: the runtime makes the container and starts it; what fails is undone.
+
+In the keeper, after the fork: so the container is the keeper's child, and its descriptors go
+nowhere else.
+"""
+
+import json
+import os
+import time
+from typing import NamedTuple
+
+from attachd.errors import AttachdError, RuntimeFailed
+from attachd.keeper import console, descriptors, files, leftovers
+from attachd.keeper.config import Config
+from attachd.keeper.processes import Runtime, start_time
+from attachd.keeper.runtime import Words, call, failure
+from attachd.state.header import Header
+from attachd.state.sizes import DEFAULT_SIZE
+
+#: runc delete and state are quick or stuck.
+CALL_LIMIT = 60.0
+
+
+class Shim(NamedTuple):
+    """All there is at the moment of the fork."""
+
+    config: Config
+    table: descriptors.Table
+    post: int  #: our own end of `parcels`
+    ends: tuple[int, ...]  #: the container's descriptors 0 to 2; none with a terminal
+    stream_id: str
+    made: tuple[str, ...]  #: log files and directories that we created
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """Every descriptor that is ours."""
+        return (self.post, *self.ends, *self.table.items().values())
+
+    @property
+    def runtime(self) -> Runtime:
+        """How the runtime is called, with its log where we read the reason of a failure."""
+        log = os.path.join(self.config.directory, files.RUNTIME_LOG)
+        options = ("--log", log, "--log-format", "json", *self.config.runtime_args)
+        return Runtime(self.config.runtime, self.config.runtime_root, options)
+
+
+def bring_up(shim: Shim, header: Header, environment: dict[str, str]) -> Shim:
+    """Create, note, and for ``run`` start the container; raises AttachdError or OSError.
+
+    Returns the shim with what creation has added to its table.
+    """
+    config = shim.config
+    _write_state(shim, header, "creating")
+    pid_file = os.path.join(config.directory, files.PID)
+    words = ("create", "--bundle", config.bundle, "--pid-file", pid_file)
+    if config.terminal:
+        shim = _create_with_terminal(shim, words, environment)
+    else:
+        _create_with_pipes(shim, words, environment)
+    header.pid = _read_pid(pid_file)
+    os.chmod(pid_file, 0o600)
+    _write_files(shim, header, "created")
+    if config.start:
+        start(shim, header, environment)
+        _write_state(shim, header, "running")
+    header.created = 1
+    return shim
+
+
+def _create_with_pipes(
+    shim: Shim, words: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    """Run ``runc create``: what it has to say comes where the container's stderr will."""
+    stdin, stdout, stderr = shim.ends
+    heard = Words(shim.table.stderr)
+    try:
+        words = (*words, shim.config.id)
+        _ask(shim, "create", words, environment, (stdin, stdout, stderr), heard)
+    finally:
+        for fd in shim.ends:
+            os.close(fd)
+
+
+def _create_with_terminal(
+    shim: Shim, words: tuple[str, ...], environment: dict[str, str]
+) -> Shim:
+    """Run ``runc create`` with a console socket; take the terminal that it sends."""
+    config, directory = shim.config, shim.table.directory
+    listener = descriptors.make_listener(directory, console.SOCKET)
+    try:
+        words = (*words, "--console-socket", console.path(directory), config.id)
+        _ask_aside(shim, "create", words, environment)
+        terminal = console.receive(listener)
+    finally:
+        os.close(listener)
+        os.unlink(console.SOCKET, dir_fd=directory)
+    console.set_size(terminal, config.size or DEFAULT_SIZE)
+    return shim._replace(table=shim.table._replace(terminal=terminal))
+
+
+def _read_pid(path: str) -> int:
+    """Return what the runtime wrote there; raises AttachdError when it did not."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        raise AttachdError("the runtime said that it worked, and wrote no pid") from None
+
+
+def start(shim: Shim, header: Header, environment: dict[str, str]) -> None:
+    """Run ``runc start``; raises RuntimeFailed."""
+    # Before: it may have ended when the runtime returns.
+    begun, clock = time.time_ns(), time.monotonic_ns()
+    _ask_aside(shim, "start", ("start", shim.config.id), environment)
+    header.started_clock = clock
+    header.started = begun
+
+
+def _ask_aside(
+    shim: Shim, verb: str, words: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    """Call the runtime with a pipe of its own for its words; raises RuntimeFailed."""
+    read, write = _make_pipe()
+    try:
+        _ask(shim, verb, words, environment, (0, 1, write), Words(read))
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def _make_pipe() -> tuple[int, int]:
+    """Return a pipe that we do not wait at; who writes does, or would lose what has no room."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(read, False)
+    return read, write
+
+
+def _ask(
+    shim: Shim,
+    verb: str,
+    words: tuple[str, ...],
+    environment: dict[str, str],
+    stdio: tuple[int, int, int],
+    heard: Words,
+) -> None:
+    argv = shim.runtime.command(*words)
+    status = call(argv, environment, stdio, heard, shim.config.create_timeout)
+    if status != 0:
+        log = os.path.join(shim.config.directory, files.RUNTIME_LOG)
+        raise failure(verb, status, heard.text, log)
+
+
+def _write_files(shim: Shim, header: Header, phase: str) -> None:
+    """Write state.json and the pid files that were asked for; raises OSError."""
+    config = shim.config
+    _write_state(shim, header, phase)
+    ours = os.path.join(config.directory, files.KEEPER_PID)
+    files.write_number(ours, os.getpid(), mode=0o600)
+    if config.keeper_pid_file:
+        files.write_number(config.keeper_pid_file, os.getpid())
+    if config.pid_file:
+        files.write_number(config.pid_file, header.pid)
+
+
+def _write_state(shim: Shim, header: Header, phase: str) -> None:
+    config = shim.config
+    logs = [spec._asdict() for spec in config.logs]
+    state = {
+        "schema": 1,
+        "id": config.id,
+        "stream_id": shim.stream_id,
+        "phase": phase,
+        "pid": header.pid or None,
+        "pid_start": start_time(header.pid) if header.pid else None,
+        "keeper_pid": os.getpid(),
+        "keeper_start": start_time(os.getpid()),
+        "bundle": config.bundle,
+        "runtime": list(shim.runtime.command()),
+        "started": header.started,
+        "cgroups": _cgroups(header.pid),
+        "pipes": {} if config.terminal else _pipes(shim.table),
+        "recovered": 0,
+        "former": {},
+        "logs": logs,
+        "made": list(shim.made),
+        "deleted": False,
+        "config": config._asdict()
+        | {"logs": logs, "log_care": config.log_care._asdict()}
+        | {"rights": config.rights._asdict()},
+    }
+    files.write_json(os.path.join(config.directory, files.STATE), state)
+
+
+def _pipes(table: descriptors.Table) -> dict[str, int]:
+    """Return what somebody must know who takes the container up when we are gone."""
+    ours = {"stdin": table.stdin, "stdout": table.stdout, "stderr": table.stderr}
+    return descriptors.pipe_numbers(ours)
+
+
+def _cgroups(pid: int) -> list[str]:
+    """Return the lines of /proc/PID/cgroup: where to look for OOM kills when it has ended."""
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
+
+
+def undo(shim: Shim, environment: dict[str, str]) -> None:
+    """Leave nothing of a failed creation: container, files, directory, log."""
+    config = shim.config
+    known = _known(shim, environment)
+    if known.get("bundle") == config.bundle:
+        _quietly(shim, environment, "delete", "--force", config.id)
+    leftovers.kill_children()
+    if not known:
+        leftovers.remove_cgroups(config.id, config.bundle)
+    for path in (config.keeper_pid_file, config.pid_file):
+        if path:
+            files.remove_file(path)
+    descriptors.unmake(list(shim.made))
+    files.empty_directory(config.directory)
+    descriptors.unmake([config.directory])
+
+
+def _known(shim: Shim, environment: dict[str, str]) -> dict[str, object]:
+    """Ask the runtime: the id may be another's, and that is why creation failed. Nothing: {}."""
+    try:
+        state = json.loads(_quietly(shim, environment, "state", shim.config.id))
+    except ValueError:
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def _quietly(shim: Shim, environment: dict[str, str], *words: str) -> str:
+    """Call the runtime, whatever comes of it; return its stdout."""
+    read, write = _make_pipe()
+    heard = Words(read)
+    try:
+        call(shim.runtime.command(*words), environment, (0, write, 1), heard, CALL_LIMIT)
+    except RuntimeFailed:
+        pass
+    finally:
+        os.close(read)
+        os.close(write)
+    return heard.text

@@ -1,0 +1,110 @@
+"""Where the logs of a shim that is gone end, and how its successor goes on in them.
+
+The ring is gone with the shim: what it had not written into a log yet is lost, and nobody knows
+how much that was. So output goes on at the offset that follows the last byte of the log that
+has most; what another log lacks is told there as a gap.
+"""
+
+import os
+import time
+from contextlib import closing, suppress
+from typing import NamedTuple
+
+from attachd.history.reading import History
+from attachd.history.segments import Segment, segments_of
+from attachd.keeper import files
+from attachd.keeper.config import LogSpec
+from attachd.state.header import Header, LogWords
+from attachd.state.logparse import GRAMMARS
+
+_BLOCK = 65536
+
+
+class Ended(NamedTuple):
+    """One log as it was left: the file being written, and the offset after its last byte.
+
+    ``first`` and ``start`` are those of ``logN.json``; ``end`` is None for a format that does not
+    have the exact bytes; ``inode`` is 0 when the file is not the one that was being written.
+    """
+
+    first: int
+    start: int
+    end: int | None
+    inode: int
+
+
+def look(directory: str, number: int, spec: LogSpec, fd: int) -> Ended:
+    """Return how log ``number`` was left; its text is cut back to whole lines.
+
+    ``fd`` is of the file that has its name now. Raises UsageError when it cannot be read.
+    """
+    _, segments = segments_of(directory, number)
+    last, there = segments[-1], os.fstat(fd).st_ino
+    if last.inode not in (0, there):
+        end = _end_of(segments, spec.format) if os.path.exists(last.path) else last.first
+        return Ended(last.first, 0, end, 0)
+    if spec.format != "raw":
+        _cut_to_lines(fd, last.start)
+    return Ended(last.first, last.start, _end_of(segments, spec.format), there)
+
+
+def base_of(found: list[Ended]) -> int:
+    """Return the offset at which output goes on."""
+    return max((log.end for log in found if log.end is not None), default=0)
+
+
+def go_on(header: Header, number: int, log: Ended, base: int, fd: int) -> None:
+    """Have the server go on in a log: what it lacks before ``base`` it tells as a gap."""
+    end = base if log.end is None else log.end
+    words = LogWords(cursor=base, opened=base, lost=end, first=base)
+    if log.inode:
+        size = os.fstat(fd).st_size
+        words = words._replace(
+            size=size, first=log.first, start=log.start, inode=log.inode
+        )  # fmt: skip
+    header.log(number).store(*words)
+
+
+def list_other_file(directory: str, number: int, spec: LogSpec, base: int, fd: int) -> None:
+    """Add a file that has taken the log's name meanwhile to its list. Raises OSError."""
+    path = os.path.join(directory, files.log_list(number))
+    with suppress(OSError, ValueError):
+        told = files.read_json(path)
+        found = os.fstat(fd)
+        entry = {
+            "name": os.path.basename(spec.path),
+            "first": base,
+            "start": found.st_size,
+            "inode": found.st_ino,
+            "since": time.time_ns(),
+        }
+        rows = told["files"]
+        if isinstance(rows, list):
+            files.write_json(path, told | {"files": [*rows, entry]}, indent=None)
+
+
+def _end_of(segments: list[Segment], form: str) -> int | None:
+    """Return the offset after the last byte in the files; None where they have no exact bytes."""
+    if form not in GRAMMARS:
+        return None
+    end = segments[-1].first
+    with closing(History(lambda: segments, form).read(end)) as items:
+        for item in items:
+            end = item.end
+    return end
+
+
+def _cut_to_lines(fd: int, start: int) -> None:
+    """Cut off a line that was being written when the writer was killed."""
+    end = os.fstat(fd).st_size
+    at = end
+    while at > start:
+        begin = max(start, at - _BLOCK)
+        newline = os.pread(fd, at - begin, begin).rfind(b"\n")
+        if newline >= 0:
+            if begin + newline + 1 < end:
+                os.ftruncate(fd, begin + newline + 1)
+            return
+        at = begin
+    if end > start:
+        os.ftruncate(fd, start)
