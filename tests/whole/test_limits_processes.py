@@ -19,7 +19,6 @@ pytestmark = pytest.mark.runc
 
 SCRIPT = """
 i=0; while [ $i -lt 40000 ]; do i=$((i+1)); echo line $i of them all, and some words more; done
-exit 9
 """
 SAID = b"".join(b"line %d of them all, and some words more\n" % i for i in range(1, 40001))
 
@@ -94,7 +93,7 @@ def all_is_exact(shop, box: str) -> dict:
 
 def test_without_processes_the_container_waits(shop, crowd) -> None:
     """The keeper tries again until it can fork; nothing is missing afterwards."""
-    box = shop.run("sh", "-c", "read x;" + SCRIPT, options=("-i",))
+    box = shop.run("sh", "-c", f"read x; {SCRIPT} read x; exit 9", options=("-i",))
     server, keeper = wait_for(lambda: shop.server(box)), shop.keeper(box)
     shop.ctl("stats", box)
     crowd.add(keeper, server)
@@ -103,6 +102,7 @@ def test_without_processes_the_container_waits(shop, crowd) -> None:
     os.kill(server, signal.SIGKILL)
     wait_for(lambda: "Resource temporarily unavailable" in trouble(shop, box))
     crowd.set("pids.max", "max")
+    shop.ctl("send", box, "")
     record = all_is_exact(shop, box)
 
     assert record["restarts"] == 1
@@ -151,7 +151,9 @@ def test_the_end_is_recorded_without_processes(shop, crowd) -> None:
 @pytest.mark.parametrize("room", [0, 1 << 20], ids=["none", "some"])
 def test_a_server_without_memory_loses_nothing(shop, room) -> None:
     """RLIMIT_AS: it may die of it, and its successor has no such limit."""
-    box = shop.run("sh", "-c", "read x;" + SCRIPT, options=("-i", "--ring-size", "262144"))
+    box = shop.run(
+        "sh", "-c", f"read x; {SCRIPT} exit 9", options=("-i", "--ring-size", "262144")
+    )
     server = wait_for(lambda: shop.server(box))
     shop.ctl("stats", box)
     size = int(Path(f"/proc/{server}/statm").read_text().split()[0]) * resource.getpagesize()
@@ -164,7 +166,7 @@ def test_a_server_without_memory_loses_nothing(shop, room) -> None:
 
 def test_a_server_that_the_oom_killer_takes_loses_nothing(shop, cramped) -> None:
     """The kernel picks it in a cgroup that has no more memory; its successor is born outside."""
-    box = shop.run("sh", "-c", "read x;" + SCRIPT, options=("-i",))
+    box = shop.run("sh", "-c", f"read x; {SCRIPT} exit 9", options=("-i",))
     server = wait_for(lambda: shop.server(box))
     shop.ctl("stats", box)
     cramped.set("memory.limit_in_bytes", 256 << 10)
