@@ -23,6 +23,7 @@ from attachd.keeper import (
 from attachd.keeper.claim import check_id, claim
 from attachd.keeper.config import Config
 from attachd.keeper.processes import find_runtime
+from attachd.keeper.room import make_room
 from attachd.state.eofpolicy import NEVER, ONCE
 from attachd.state.sizes import DEFAULT_POLICY
 
@@ -74,6 +75,7 @@ def _heed_bundle(config: Config) -> Config:
 
 def _prepare(config: Config, directory: int) -> tuple[creation.Shim, list[str]]:
     """Make every file and descriptor; return the shim and the paths outside its directory."""
+    make_room(config.directory)
     if not config.bundle:
         path = os.path.join(config.directory, files.BUNDLE)
         os.mkdir(path, 0o700)

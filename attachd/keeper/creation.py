@@ -10,7 +10,7 @@ import time
 from typing import NamedTuple
 
 from attachd.errors import AttachdError, RuntimeFailed
-from attachd.keeper import console, descriptors, files
+from attachd.keeper import console, descriptors, files, leftovers
 from attachd.keeper.config import Config
 from attachd.keeper.processes import Runtime, start_time
 from attachd.keeper.runtime import Words, call, failure
@@ -109,8 +109,10 @@ def _read_pid(path: str) -> int:
 
 def start(shim: Shim, header: Header, environment: dict[str, str]) -> None:
     """Run ``runc start``; raises RuntimeFailed."""
-    begun = time.time_ns()  # before: it may have ended when the runtime returns
+    # Before: it may have ended when the runtime returns.
+    begun, clock = time.time_ns(), time.monotonic_ns()
     _ask_aside(shim, "start", ("start", shim.config.id), environment)
+    header.started_clock = clock
     header.started = begun
 
 
@@ -118,12 +120,19 @@ def _ask_aside(
     shim: Shim, verb: str, words: tuple[str, ...], environment: dict[str, str]
 ) -> None:
     """Call the runtime with a pipe of its own for its words; raises RuntimeFailed."""
-    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    read, write = _make_pipe()
     try:
         _ask(shim, verb, words, environment, (0, 1, write), Words(read))
     finally:
         os.close(read)
         os.close(write)
+
+
+def _make_pipe() -> tuple[int, int]:
+    """Return a pipe that we do not wait at; who writes does, or would lose what has no room."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(read, False)
+    return read, write
 
 
 def _ask(
@@ -200,9 +209,12 @@ def _cgroups(pid: int) -> list[str]:
 def undo(shim: Shim, environment: dict[str, str]) -> None:
     """Leave nothing of a failed creation: container, files, directory, log."""
     config = shim.config
-    if _is_ours(shim, environment):
+    known = _known(shim, environment)
+    if known.get("bundle") == config.bundle:
         _quietly(shim, environment, "delete", "--force", config.id)
-    _reap_children()
+    leftovers.kill_children()
+    if not known:
+        leftovers.remove_cgroups(config.id, config.bundle)
     for path in (config.keeper_pid_file, config.pid_file):
         if path:
             files.remove_file(path)
@@ -211,27 +223,18 @@ def undo(shim: Shim, environment: dict[str, str]) -> None:
     descriptors.unmake([config.directory])
 
 
-def _reap_children() -> None:
-    """What the runtime has left is ours, as the subreaper."""
-    try:
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
-    except ChildProcessError:
-        pass
-
-
-def _is_ours(shim: Shim, environment: dict[str, str]) -> bool:
-    """Ask the runtime: the id may be another's, and that is why creation failed."""
+def _known(shim: Shim, environment: dict[str, str]) -> dict[str, object]:
+    """Ask the runtime: the id may be another's, and that is why creation failed. Nothing: {}."""
     try:
         state = json.loads(_quietly(shim, environment, "state", shim.config.id))
     except ValueError:
-        return False
-    return isinstance(state, dict) and state.get("bundle") == shim.config.bundle
+        return {}
+    return state if isinstance(state, dict) else {}
 
 
 def _quietly(shim: Shim, environment: dict[str, str], *words: str) -> str:
     """Call the runtime, whatever comes of it; return its stdout."""
-    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    read, write = _make_pipe()
     heard = Words(read)
     try:
         call(shim.runtime.command(*words), environment, (0, write, 1), heard, CALL_LIMIT)

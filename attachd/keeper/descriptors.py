@@ -2,6 +2,7 @@
 
 import array
 import ctypes
+import errno
 import fcntl
 import mmap
 import os
@@ -77,10 +78,11 @@ class Stdio(NamedTuple):
 
 
 class Libc:
-    """The two calls that Python lacks."""
+    """The calls that Python lacks."""
 
     PR_SET_CHILD_SUBREAPER = 36  #: prctl(2)
-    PUNCH_HOLE_KEEP_SIZE = 0x3  #: fallocate(2)
+    KEEP_SIZE = 0x1  #: fallocate(2)
+    PUNCH_HOLE_KEEP_SIZE = 0x3
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -96,6 +98,16 @@ class Libc:
         if end > start:
             mode = self.PUNCH_HOLE_KEEP_SIZE
             self._check(self._libc.fallocate64(fd, mode, start, end - start))
+
+    def allocate_beyond(self, fd: int, size: int) -> None:
+        """Have the first ``size`` bytes of a file take their room now; its size stays.
+
+        Raises OSError when there is no room; a file system that cannot do it is no error.
+        """
+        if size and self._libc.fallocate64(fd, self.KEEP_SIZE, 0, size) != 0:
+            error = ctypes.get_errno()
+            if error != errno.EOPNOTSUPP:
+                raise OSError(error, os.strerror(error))
 
     @staticmethod
     def _check(result: int) -> None:

@@ -7,8 +7,10 @@ then, is the keeper's child. Both are noted in the exec's own header before they
 """
 
 import contextlib
+import json
 import os
 import signal
+import sys
 import time
 
 from attachd.errors import AttachdError
@@ -63,11 +65,18 @@ class Execs:
         return any(h.runtime_pid and not (h.started or h.failed) for h in headers)
 
     def begin(self, name: str) -> None:
-        """Call the runtime, unless there is no such exec, or it was begun before."""
+        """Call the runtime, unless there is no such exec, or it was begun before.
+
+        One whose header cannot be mapped (mmap(2), ENOMEM; EMFILE) is given up by who waits.
+        """
         fd = self._held.get(parcel(name, "header"), -1)
         if fd < 0 or name in self._execs:
             return
-        made = _Exec(name, descriptors.map_header(fd), -1)
+        try:
+            made = _Exec(name, descriptors.map_header(fd), -1)
+        except OSError as error:
+            print(f"attachd: exec {name}: {error.strerror}", file=sys.stderr, flush=True)
+            return
         self._execs[name] = made
         ends = tuple(self._held.pop(parcel(name, end), -1) for end in ENDS)
         terminal = parcel(name, "inner") in self._held
@@ -75,7 +84,8 @@ class Execs:
             if not terminal and min(ends) < 0:
                 raise OSError("its pipes have gone with a keeper before us")
             made.header.runtime_pid = self._spawn(made, ends)
-        except OSError:
+        except OSError as error:
+            self._tell(made, f"cannot run {self._runtime.path}: {error.strerror or error}")
             made.header.failed = NOT_EXECUTED
         for fd in ends:
             if fd >= 0:
@@ -137,6 +147,13 @@ class Execs:
         finally:
             os.close(null)
 
+    def _tell(self, made: _Exec, reason: str) -> None:
+        """Leave a reason where the server looks for the runtime's own."""
+        path = os.path.join(self._path, files.EXECS, made.name, files.RUNTIME_LOG)
+        line = json.dumps({"level": "error", "msg": reason})
+        with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
     def _note_runtime(self, made: _Exec, dead: os.waitid_result) -> None:
         """The runtime has ended: either the program runs, or it never will."""
         header = made.header
@@ -150,6 +167,7 @@ class Execs:
             header.pid = 0
             header.failed = failed
         else:
+            header.started_clock = time.monotonic_ns()
             header.started = time.time_ns()
 
     def _take_terminal(self, made: _Exec) -> bool:

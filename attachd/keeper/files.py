@@ -7,6 +7,7 @@ import shutil
 SOCKET = "attach.sock"
 STATE = "state.json"
 EXIT = "exit.json"
+EXIT_ROOM = "exit.json.room"  #: the record's blocks, from birth on: it becomes exit.json
 PID = "container.pid"
 KEEPER_PID = "keeper.pid"
 SHIM_LOG = "shim.log"
@@ -19,6 +20,9 @@ BUNDLE = "bundle"
 EXECS = "exec"  #: a directory for each exec, by its name
 EXEC = "exec.json"
 PROCESS = "process.json"
+
+#: A record has no paths in it: its longest text are an id and an exec's name, of 128 each.
+RECORD_BYTES = 4096
 
 
 def log_list(number: int) -> str:
@@ -50,6 +54,43 @@ def write_whole(path: str, data: bytes, *, mode: int = 0o644, sync: bool = False
         raise
     if sync:
         _sync_directory(os.path.dirname(path))
+
+
+def reserve(path: str, size: int) -> None:
+    """Make a file of ``size`` bytes whose blocks are there: a full disk cannot refuse it later.
+
+    Raises OSError, and leaves no file then.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError:
+        remove_file(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def write_record(path: str, data: bytes) -> None:
+    """``write_whole`` for a record whose room was reserved beside it, synced. Raises OSError.
+
+    Where there is such a room (``EXIT_ROOM``), it is used, whether the disk is full or not: what
+    only a full disk would use, nobody would know to work. A death in between is no harm.
+    """
+    room = os.path.join(os.path.dirname(path), EXIT_ROOM)
+    try:
+        fd = os.open(room, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        write_whole(path, data, mode=0o600, sync=True)
+        return
+    try:
+        os.pwrite(fd, data, 0)
+        os.ftruncate(fd, len(data))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(room, path)
+    _sync_directory(os.path.dirname(path))
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -24,6 +24,9 @@ from attachd.state.header import Header
 #: reaped, a server that was asked to stop.
 LOOK_MILLISECONDS = 20.0
 
+#: How often it is looked whether there are descriptors again, for parcels that wait.
+NO_ROOM_MILLISECONDS = 500.0
+
 #: A server that was asked to stop, and runtimes at work, have so long before an upgrade.
 STOP_SECONDS = 5.0
 QUIET_SECONDS = 10.0
@@ -121,6 +124,7 @@ class Keeper:
         self._stdin = table.stdin
         self._start_at: float | None = None
         self._renewal: _Renewal | None = None
+        self._room = parcels.Room()
 
     def run(self, *, start: bool = True) -> None:
         """Return when a server has finished. Starts one, unless there is one."""
@@ -149,9 +153,12 @@ class Keeper:
             waits.append(max(0.0, self._start_at - now) * 1000)
         if self._renewal is not None or (self._strangers and self._strangers.expected):
             waits.append(LOOK_MILLISECONDS)
+        listening = [self._server.post] if self._room.look() else []
+        if not listening:
+            waits.append(NO_ROOM_MILLISECONDS)
         poller = select.poll()
         theirs = self._strangers.fds() if self._strangers is not None else []
-        for fd in (self._ears.fd, self._table.orders, self._server.post, *theirs):
+        for fd in (self._ears.fd, self._table.orders, *listening, *theirs):
             poller.register(fd, select.POLLIN)
         for fd, _ in poller.poll(min(waits, default=None)):
             if fd in (self._ears.fd, self._table.orders):

@@ -11,9 +11,12 @@ The server says ``keep NAME`` (with a descriptor: hold a copy of it), ``drop NAM
 
 import array
 import contextlib
+import errno
 import os
+import select
 import socket
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -70,24 +73,71 @@ class Post:
     def send(self, verb: str, name: str, fd: int = -1, *, wait: bool = True) -> None:
         """Send one parcel. Without ``wait`` one for which there is no room now is lost.
 
-        There is room for some ten (unix(7), max_dgram_qlen).
+        There is room for some hundred (the sender's buffer; unix(7)).
         """
         if self.fd < 0:
             return
         rights = array.array("i", [fd] if fd >= 0 else [])
         control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
         flags = 0 if wait else socket.MSG_DONTWAIT
-        with socket.socket(fileno=os.dup(self.fd)) as peer:
+        with _borrowed(self.fd) as peer:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError, BlockingIOError):
                 # Not socket.send_fds, which leaves out the flags in Python 3.11.
                 peer.sendmsg([f"{verb} {name}".encode()], control, flags)
 
+    def check(self) -> None:
+        """Raise OSError while a parcel would have to wait: the other side does not take them."""
+        if self.fd < 0:
+            return
+        poller = select.poll()
+        poller.register(self.fd, select.POLLOUT)
+        if not poller.poll(0):
+            raise BlockingIOError(errno.EAGAIN, "the keeper takes no descriptors just now")
+
+
+@contextlib.contextmanager
+def _borrowed(fd: int) -> Iterator[socket.socket]:
+    """Have ``fd`` as a socket, which it takes no further descriptor for: there may be none."""
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=fd)
+    try:
+        yield peer
+    finally:
+        peer.detach()
+
+
+def has_room() -> bool:
+    """Return whether one more descriptor may be received."""
+    try:
+        os.close(os.dup(0))
+    except OSError:
+        return False
+    return True
+
+
+class Room:
+    """Whether parcels can be received; says so once when it begins and ends that they cannot."""
+
+    def __init__(self) -> None:
+        self._there = True
+
+    def look(self) -> bool:
+        """Return whether there is room now."""
+        there = has_room()
+        if there != self._there:
+            what = "there are descriptors again" if there else "no descriptors are left"
+            print(f"attachd: {what} for what the server sends", file=sys.stderr, flush=True)
+        self._there = there
+        return there
+
 
 def receive(fd: int) -> list[Parcel]:
-    """Return every parcel that waits at this end."""
+    """Return every parcel that waits at this end; none that there is no descriptor for.
+
+    The kernel would leave that out of the message (MSG_CTRUNC, unix(7)), and it would be lost.
+    """
     found: list[Parcel] = []
-    with socket.socket(fileno=os.dup(fd)) as peer:
-        while True:
+    with _borrowed(fd) as peer:
+        while has_room():
             try:
                 text, fds = receive_fds(peer, MAX_MESSAGE, 1, socket.MSG_DONTWAIT)
             except (BlockingIOError, ConnectionResetError):
@@ -96,16 +146,18 @@ def receive(fd: int) -> list[Parcel]:
                 return found
             verb, _, name = text.decode().partition(" ")
             found.append(Parcel(verb, name, *fds))
+    return found
 
 
 def take_all(fd: int, held: dict[str, int]) -> list[Parcel]:
     """Put what is to be kept into ``held`` and take out what is not; return all that came."""
     found = receive(fd)
     for parcel in found:
-        if parcel.verb in ("keep", "drop"):
+        kept = parcel.verb == "keep" and parcel.fd >= 0  # what was cut off replaces nothing
+        if kept or parcel.verb == "drop":
             before = held.pop(parcel.name, -1)
             if before >= 0:
                 os.close(before)
-        if parcel.verb == "keep" and parcel.fd >= 0:
+        if kept:
             held[parcel.name] = parcel.fd
     return found

@@ -19,9 +19,12 @@ LAST_READS = 64
 
 
 class Words:
-    """What a program says on its stderr, bounded: the beginning and the end are kept."""
+    """What a program says on its stderr, bounded: the beginning and the end are kept.
 
-    def __init__(self, fd: int) -> None:
+    ``fd`` is what `listen` reads; whoever reads by itself hands over what it has heard.
+    """
+
+    def __init__(self, fd: int = -1) -> None:
         self.fd = fd
         self._head = b""
         self._tail = b""
@@ -33,12 +36,16 @@ class Words:
             data = os.read(self.fd, _READ_BYTES)
         except BlockingIOError:
             return False
+        self.hear(data)
+        return bool(data)
+
+    def hear(self, data: bytes) -> None:
+        """Take some more."""
         room = WORDS_BYTES - len(self._head)
         self._head += data[:room]
         tail = self._tail + data[room:]
         self._left_out += max(0, len(tail) - WORDS_BYTES)
         self._tail = tail[-WORDS_BYTES:]
-        return bool(data)
 
     @property
     def text(self) -> str:

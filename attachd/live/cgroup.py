@@ -2,6 +2,8 @@
 
 import os
 
+from attachd.keeper.cgroups import inside, mounts
+
 
 def oom_kills(lines: list[str]) -> int:
     """Return how many processes of a cgroup the OOM killer has killed; 0 when nobody can tell.
@@ -22,25 +24,11 @@ def oom_kills(lines: list[str]) -> int:
 
 
 def _count(kind: str, option: str, path: str, name: str) -> int:
-    for mount, root in _mounts(kind, option):
-        inside = os.path.relpath(path, root) if root != "/" else path.lstrip("/")
+    for mount, root in mounts(kind, option):
         try:
-            with open(os.path.join(mount, inside, name), encoding="ascii") as file:
+            with open(os.path.join(inside(mount, root, path), name), encoding="ascii") as file:
                 counts = dict(line.split(maxsplit=1) for line in file)
         except (OSError, ValueError):
             continue
         return int(counts.get("oom_kill", 0))
     return 0
-
-
-def _mounts(kind: str, option: str) -> list[tuple[str, str]]:
-    """Return (mount point, root) of each mount of a cgroup file system (proc(5), mountinfo)."""
-    found = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            before, _, after = line.partition(" - ")
-            root, mount = before.split()[3:5]
-            fields = after.split()
-            if fields[0] == kind and (not option or option in fields[-1].split(",")):
-                found.append((mount, root))
-    return found

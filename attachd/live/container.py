@@ -2,17 +2,19 @@
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
 
 import trio
 
 from attachd.errors import LifecycleError, RuntimeFailed
 from attachd.keeper import files, pidfds
-from attachd.keeper.processes import clean_environment, start_time
-from attachd.keeper.runtime import failure
+from attachd.keeper.processes import start_time
 from attachd.live import pidfd
+from attachd.live.asking import ask
 from attachd.live.guardian import Guardian
 from attachd.live.news import News
 from attachd.live.settings import Settings
@@ -24,6 +26,19 @@ from attachd.state.lifecycle import Phase, Step, advance, phase_of
 KEEPER_SECONDS = pidfds.REAP_SECONDS + 2.0
 
 _POLL_SECONDS = 0.05
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    """A file that cannot be brought up to date is told; one that was removed has no reader."""
+    try:
+        yield
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        _log.error("cannot bring %s up to date: %s", path, error)
 
 
 class Container:
@@ -67,13 +82,16 @@ class Container:
         await watch_keeper(self._pidfd, self._header, self._news, self._guardian)
 
     async def enforce_timeout(self) -> None:
-        """Kill the container when its time is over. Returns then, or when it has no limit."""
+        """Kill the container when its time is over. Returns then, or when it has no limit.
+
+        By a clock that never jumps, and goes on while no server is there.
+        """
         limit = self._settings.timeout
         if limit is None:
             return
         while not self._header.started:
             await self._news.wait()
-        await trio.sleep(max(0.0, limit - (time.time_ns() - self._header.started) / 1e9))
+        await trio.sleep(max(0.0, limit - run_time(self._header)))
         if not self._header.exit_code:
             self._header.timed_out = 1
             with contextlib.suppress(LifecycleError):
@@ -85,21 +103,34 @@ class Container:
         if self._starting:
             raise LifecycleError("the container is being started")
         self._starting = True
-        begun = time.time_ns()
+        begun, clock = time.time_ns(), time.monotonic_ns()
         try:
-            await self.call_runtime("start", self._settings.id)
-            self._note_start(begun)
+            await self._call_start()
+            self._note_start(begun, clock)
         finally:
             self._starting = False
             self._news.tell()
 
     async def find_start(self) -> None:
         """Ask the runtime whether a start was under way when the server before us died."""
-        if self.phase is Phase.CREATED:
-            with contextlib.suppress(RuntimeFailed, ValueError):
-                told = json.loads(await self.call_runtime("state", self._settings.id))
-                if told.get("status") == "running":
-                    self._note_start(time.time_ns())
+        if self.phase is Phase.CREATED and await self._is_running():
+            self._note_start(time.time_ns(), time.monotonic_ns())
+
+    async def _call_start(self) -> None:
+        """Have the runtime start it. Raises RuntimeFailed, but not of one that has done it."""
+        try:
+            await self.call_runtime("start", self._settings.id)
+        except RuntimeFailed as error:
+            if not await self._is_running():
+                raise
+            _log.error("the container runs, though its runtime has failed: %s", error)
+
+    async def _is_running(self) -> bool:
+        """Ask the runtime; what it cannot tell is no."""
+        with contextlib.suppress(RuntimeFailed, ValueError):
+            told = json.loads(await self.call_runtime("state", self._settings.id))
+            return isinstance(told, dict) and told.get("status") == "running"
+        return False
 
     def signal(self, number: int) -> None:
         """Send a signal to the container's init.
@@ -111,28 +142,18 @@ class Container:
         pidfd.send(self._pidfd, number)
 
     async def call_runtime(self, *words: str) -> bytes:
-        """Call the runtime and return its stdout; raises RuntimeFailed with its own words."""
-        try:
-            done = await trio.run_process(
-                [*self._settings.runtime, *words],
-                check=False,
-                capture_stdout=True,
-                capture_stderr=True,
-                env=clean_environment(os.environ),
-            )
-        except OSError as error:
-            what = f"cannot run {self._settings.runtime[0]}: {error.strerror}"
-            raise RuntimeFailed(words[0], 126, what, "") from None
-        if done.returncode != 0:
-            log = os.path.join(self._directory, files.RUNTIME_LOG)
-            status = done.returncode if done.returncode > 0 else 128 - done.returncode
-            raise failure(words[0], status, done.stderr.decode(errors="replace"), log)
-        return bytes(done.stdout)
+        """Call the runtime and return its stdout; raises RuntimeFailed with its own words.
+
+        It may take as long as creation might.
+        """
+        settings, log = self._settings, os.path.join(self._directory, files.RUNTIME_LOG)
+        argv = [*settings.runtime, *words]
+        return await ask(argv, words[0], settings.create_timeout, log)
 
     def write_phase(self, *, deleted: bool = False) -> None:
         """Bring state.json up to date; when its directory is gone, nothing is made again."""
         path = os.path.join(self._directory, files.STATE)
-        with contextlib.suppress(OSError, ValueError):
+        with _told(path):
             state = files.read_json(path) | {
                 "phase": self.phase.value,
                 "started": self._header.started,
@@ -143,7 +164,7 @@ class Container:
     def note_keeper(self, pid: int) -> None:
         """Tell others which process is the keeper now."""
         path = os.path.join(self._directory, files.STATE)
-        with contextlib.suppress(OSError, ValueError):
+        with _told(path):
             state = files.read_json(path)
             files.write_json(
                 path, state | {"keeper_pid": pid, "keeper_start": start_time(pid)}
@@ -155,10 +176,24 @@ class Container:
             with contextlib.suppress(OSError):
                 files.write_number(self._settings.keeper_pid_file, pid)
 
-    def _note_start(self, begun: int) -> None:
+    def _note_start(self, begun: int, clock: int) -> None:
+        self._header.started_clock = clock
         self._header.started = begun
         self._news.tell()
         self.write_phase()
+
+
+def run_time(
+    header: Header,
+    clock: Callable[[], int] = time.monotonic_ns,
+    wall: Callable[[], int] = time.time_ns,
+) -> float:
+    """Return for how many seconds a container that was started has run.
+
+    A keeper of an older attachd has noted its start by the wall's clock alone.
+    """
+    began = header.started_clock
+    return (clock() - began if began else wall() - header.started) / 1e9
 
 
 async def watch_keeper(fd: int, header: Header, news: News, guardian: Guardian) -> None:

@@ -1,6 +1,7 @@
 """The end, in order: the last bytes, the record on the disk, the clean-up. Each step repeatable."""
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from attachd.live.container import Container
 from attachd.live.feed import Feed
 from attachd.live.logfile import LogFile
 from attachd.live.settings import Settings
+from attachd.live.spare import NO_SPARE, Spare
 from attachd.state.exitrecord import Ending, exit_record, to_json
 from attachd.state.header import Header
 from attachd.state.ring import STREAM_NAMES, STREAMS
@@ -22,6 +24,14 @@ _log = logging.getLogger(__name__)
 
 #: How often it is looked whether a client still has the last bytes wait.
 PAUSE_SECONDS = 0.1
+
+#: A copy of the record for which there is no room is tried for so long: a minute is what somebody
+#: needs who was woken by a full disk; and so often.
+COPY_SECONDS = 60.0
+COPY_PAUSE_SECONDS = 0.5
+
+#: What may be over in a moment: room on a disk, descriptors, memory.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
 
 
 async def drain(feed: Feed, pumps: trio.CancelScope, limit: float, owed: int = 0) -> bool:
@@ -57,20 +67,20 @@ def write_record(
     container: str,
     stream_id: str,
     execution: str = "",
-    paths: list[str],
+    path: str,
     oom_kills: int,
     drained: bool,
     recovered: int = 0,
     logs: Sequence[LogFile] = (),
+    spare: Spare = NO_SPARE,
 ) -> dict[str, object]:
     """Put the exit record where readers look for it, whole and on the disk; return it.
 
-    A server that died after it had been written finds it at the first of ``paths``, and leaves
-    it as it is.
+    A server that died after it had been written finds it at ``path``, and leaves it as it is.
     """
     if header.ended:
         with contextlib.suppress(OSError, ValueError):
-            return files.read_json(paths[0])
+            return files.read_json(path)
     index = feed.index
     ending = Ending(
         code=header.exit_code,
@@ -88,18 +98,56 @@ def write_record(
         recovered=recovered,
     )
     record = exit_record(container, stream_id, ending, execution=execution)
-    for path in paths:
-        ours = path == paths[0]
-        _write(path, to_json(record), mode=0o600 if ours else 0o644)
+    try:
+        with spare.lent():
+            files.write_record(path, to_json(record))
+    except OSError as error:
+        _log.error("cannot write %s: %s", path, error)
     header.ended = 1
     return record
 
 
-def _write(path: str, data: bytes, *, mode: int) -> None:
-    try:
-        files.write_whole(path, data, mode=mode, sync=True)
-    except OSError as error:
-        _log.error("cannot write %s: %s", path, error)
+class Copy:
+    """The record at a place that somebody has asked for, where there may be no room just now.
+
+    With an empty path nobody has.
+    """
+
+    def __init__(self, header: Header, record: dict[str, object], path: str) -> None:
+        self._header = header
+        self._data = to_json(record)
+        self._path = path
+
+    def write(self) -> None:
+        """Try it, before anybody is told of the end; what can never be is given up at once."""
+        error = self._try()
+        if error is None:
+            return
+        patient = error.errno in NO_ROOM
+        self._header.copied = 0 if patient else 1
+        again = f"; tried again for {COPY_SECONDS:g} s" if patient else ""
+        _log.error("cannot write %s: %s%s", self._path, error.strerror, again)
+
+    async def write_again(self) -> None:
+        """Return when it is there, or when there has been no room for a minute: that is told."""
+        if self._header.copied or not self._path:
+            return
+        with trio.move_on_after(COPY_SECONDS):
+            while self._try() is not None:  # noqa: ASYNC110  # there is no event for room
+                await trio.sleep(COPY_PAUSE_SECONDS)
+            _log.error("%s is written after all", self._path)
+            return
+        self._header.copied = 1
+        _log.error("%s was given up: there was no room for it", self._path)
+
+    def _try(self) -> OSError | None:
+        if self._path and not self._header.copied:
+            try:
+                files.write_whole(self._path, self._data, sync=True)
+            except OSError as error:
+                return error
+            self._header.copied = 1
+        return None
 
 
 async def clean_up(header: Header, container: Container, settings: Settings) -> None:
@@ -108,9 +156,11 @@ async def clean_up(header: Header, container: Container, settings: Settings) -> 
     The command is begun once: a server that dies while it runs does not run it again.
     """
     if settings.rm:
-        with contextlib.suppress(RuntimeFailed):
+        try:
             await container.call_runtime("delete", "--force", settings.id)
             container.write_phase(deleted=True)
+        except RuntimeFailed as error:
+            _log.error("cannot delete the container from its runtime: %s", error)
     if settings.exit_command and not header.cleaned:
         header.cleaned = 1
         try:

@@ -5,6 +5,7 @@ The keeper calls the runtime and notes both ends; see `keeper.execs`.
 """
 
 import contextlib
+import fcntl
 import math
 import os
 import signal
@@ -17,7 +18,7 @@ from attachd.keeper import files
 from attachd.keeper.descriptors import map_header
 from attachd.keeper.execs import ENDS, parcel
 from attachd.keeper.parcels import Post
-from attachd.keeper.runtime import WORDS_BYTES, failure
+from attachd.keeper.runtime import LAST_READS, Words, failure
 from attachd.live import pidfd
 from attachd.live.cgroup import oom_kills
 from attachd.live.container import watch_keeper
@@ -25,8 +26,9 @@ from attachd.live.ending import write_record
 from attachd.live.feed import Feed
 from attachd.live.guardian import Guardian
 from attachd.live.news import News
-from attachd.live.program import Ends, Program
+from attachd.live.program import Ends, Program, waiting_in
 from attachd.live.settings import Manners
+from attachd.live.spare import NO_SPARE, Spare
 from attachd.live.stdin import RETURN_SECONDS
 from attachd.state.lifecycle import Phase, phase_of
 
@@ -35,6 +37,9 @@ PARTS = ("header", "ring", "intake", "stdin", "stdout", "stderr", "inner", "term
 
 #: A runtime that was killed is reaped at once.
 REAP_SECONDS = 1.0
+
+#: A runtime that fills its pipe is looked at so often.
+FLOOD_SECONDS = 0.5
 
 
 @attrs.frozen(kw_only=True)
@@ -65,6 +70,7 @@ class Home:
     size_policy: str
     news: News
     post: Post
+    spare: Spare = NO_SPARE
 
 
 class Exec:
@@ -86,6 +92,7 @@ class Exec:
         #: nobody is on the way who must see the next byte
         self._flows = again and not birth.manners.allow_block
         self._changed = trio.lowlevel.ParkingLot()
+        self._words = Words(held.get("stderr", -1))
 
     # What Program asks of a process
 
@@ -211,10 +218,14 @@ class Exec:
         header = self._header
         limit = self._home.create_timeout
         with trio.move_on_after(limit):
-            await self._wait_begun()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hear_flood)
+                await self._wait_begun()
+                nursery.cancel_scope.cancel()
         if not (header.started or header.failed):
             await self._stop_runtime()
-            raise RuntimeFailed("exec", 137, f"not done after {limit:g} seconds", "")
+            said = self._last_words()
+            raise RuntimeFailed("exec", 137, f"not done after {limit:g} seconds", said)
         if header.failed:
             log = os.path.join(self.path, files.RUNTIME_LOG)
             raise failure("exec", header.failed, self._last_words(), log)
@@ -247,12 +258,33 @@ class Exec:
         name = parcel(self.name, "terminal")
         self._held["terminal"] = await self._home.news.fetch(name)
 
+    async def _hear_flood(self) -> None:
+        """Have a runtime that talks without end not wait for ever. Ends when cancelled.
+
+        What it says goes where the program's stderr will, and nobody reads that before there is a
+        program. When there is none, and the pipe has been full of the same for a while, it is the
+        runtime's own words that fill it.
+        """
+        stderr, before = self._held.get("stderr", -1), 0
+        while stderr >= 0:
+            await trio.sleep(FLOOD_SECONDS)
+            waiting = waiting_in(stderr)
+            full = waiting > fcntl.fcntl(stderr, fcntl.F_GETPIPE_SZ) // 2
+            if full and waiting == before and not self._has_pid():
+                while self._words.listen():
+                    await trio.lowlevel.checkpoint()
+            before = waiting
+
     def _last_words(self) -> str:
         """Return what the runtime said where the program's stderr would have been."""
-        try:
-            return os.read(self._held["stderr"], WORDS_BYTES).decode(errors="replace")
-        except (KeyError, BlockingIOError):
-            return ""
+        left = LAST_READS if self._words.fd >= 0 else 0
+        while left and self._words.listen():
+            left -= 1
+        return self._words.text
+
+    def _has_pid(self) -> bool:
+        """True as soon as the runtime has made the program."""
+        return os.path.exists(os.path.join(self.path, files.PID))
 
     def _make_program(self) -> Program:
         held, header = self._held, self._header
@@ -276,13 +308,16 @@ class Exec:
 
     def _write_record(self, program: Program, drained: bool) -> dict[str, object]:
         home = self._home
+        with home.spare.lent():
+            kills = oom_kills(home.cgroups)
         return write_record(
             self._header,
             program.feed,
             container=home.id,
             execution=self.name,
             stream_id=self.birth.manners.stream_id,
-            paths=[os.path.join(self.path, files.EXIT)],
-            oom_kills=max(0, oom_kills(home.cgroups) - self.birth.oom_before),
+            path=os.path.join(self.path, files.EXIT),
+            oom_kills=max(0, kills - self.birth.oom_before),
             drained=drained,
+            spare=home.spare,
         )

@@ -4,6 +4,7 @@ Whatever dies in between: a set of descriptors that is not whole is cleared away
 server, and the client, which asks again, has it made anew.
 """
 
+import math
 import os
 import resource
 import shutil
@@ -23,9 +24,13 @@ from attachd.state.accounts import Account, find_account
 from attachd.state.execspec import ExecSpec, process_of
 from attachd.state.sizes import Size
 
+#: An exec takes some eight descriptors, and making it some more.
+ROOM = 16
+
 
 def make(home: Home, name: str, creator: bytes, spec: ExecSpec) -> Exec:
     """Make everything that an exec needs to be begun. Raises Refused; then nothing is left."""
+    _check_room(home)
     account = _account(home, spec)
     own = _own_process(home)
     birth = _birth(home, name, creator, spec)
@@ -33,6 +38,7 @@ def make(home: Home, name: str, creator: bytes, spec: ExecSpec) -> Exec:
     held: dict[str, int] = {}
     try:
         _make_directory(path)
+        files.reserve(os.path.join(path, files.EXIT_ROOM), files.RECORD_BYTES)
         process = process_of(own, spec, account)
         files.write_json(os.path.join(path, files.PROCESS), process)
         files.write_json(os.path.join(path, files.EXEC), _record_of(birth))
@@ -80,6 +86,33 @@ def clear(home: Home, name: str, held: Mapping[str, int]) -> None:
     path = os.path.join(home.directory, files.EXECS, name)
     if not os.path.exists(os.path.join(path, files.EXIT)):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _check_room(home: Home) -> None:
+    """Raise Refused when there are not descriptors enough, here or at the keeper.
+
+    What it has no descriptor for it would have to leave waiting, and the client with it.
+    """
+    free: list[int] = []
+    try:
+        while len(free) < ROOM:
+            free.append(os.dup(home.post.fd))
+    except OSError as error:
+        raise Refused("no_room", f"cannot make an exec: {error.strerror}") from None
+    finally:
+        for fd in free:
+            os.close(fd)
+    if _keepers_room(home.guardian.pid) < ROOM:
+        raise Refused("no_room", "cannot make an exec: the keeper has no descriptors left")
+
+
+def _keepers_room(pid: int) -> float:
+    """Return how many more descriptors it may open."""
+    try:
+        limit, _ = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        return limit - len(os.listdir(f"/proc/{pid}/fd"))
+    except (OSError, ValueError):
+        return math.inf  # it has gone: its heir will tell
 
 
 def _make_directory(path: str) -> None:

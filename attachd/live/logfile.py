@@ -19,6 +19,7 @@ import trio
 from attachd.history.segments import Segment
 from attachd.live.feed import Bell, Feed
 from attachd.live.shelf import Shelf
+from attachd.live.threads import in_thread
 from attachd.state import asciicast
 from attachd.state.header import LogWords, Pair
 from attachd.state.loglines import FORMATS, Format
@@ -38,8 +39,6 @@ RETRY_SECONDS = 0.2
 
 #: Files are looked after (age, limits) at least this often, in seconds.
 CHORE_SECONDS = 30.0
-
-_NANO = 1_000_000_000
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +72,7 @@ class LogFile:
         )
         self._wishes: list[tuple[str, trio.Event]] = []
         self._error = ""  #: why the last write has failed; empty when it has not
+        self._stuck = ""  #: why the last rotation has failed; empty when it has not
         self._over = False
         self._retry_at = -float("inf")
         self._next_chore = -float("inf")
@@ -161,7 +161,7 @@ class LogFile:
         text = self._lines.closing(*self._end()) if self._end is not None else b""
         if text:
             await self._write(text, give_up=True)
-        await trio.to_thread.run_sync(self._shelf.sync)
+        await in_thread(self._shelf.sync)
 
     def know_end(self, end: Callable[[], tuple[int, str]]) -> None:
         """``end`` returns, after the feed's end, when (ns) and how the container ended."""
@@ -313,7 +313,7 @@ class LogFile:
         except OSError as error:
             return self._fail(error, give_up)
         if self._care.syncs:
-            await trio.to_thread.run_sync(self._shelf.sync)
+            await in_thread(self._shelf.sync)
         written = self._written
         self._words = self._words._replace(
             cursor=self.offset,
@@ -375,11 +375,18 @@ class LogFile:
         try:
             self._begin_file(words.lost)
         except OSError as error:
-            _log.error("log %d: cannot rotate: %s", self._number, error)
+            self._tell_rotation(error.strerror or str(error))
             return False
+        self._tell_rotation("")
         self.tidy()
         self.rotated.ring()
         return True
+
+    def _tell_rotation(self, trouble: str) -> None:
+        """Say once that the file stays because no new one can be made, and why."""
+        if trouble and trouble != self._stuck:
+            _log.error("log %d: cannot rotate: %s", self._number, trouble)
+        self._stuck = trouble
 
     def _owes(self) -> bool:
         return self._words.lost < self._words.opened
@@ -442,7 +449,7 @@ class LogFile:
         if now < self._next_chore or not limits.max_age:
             return
         self._next_chore = now + min(CHORE_SECONDS, max(0.1, limits.max_age / 4))
-        if time.time_ns() - self._shelf.since > limits.max_age * _NANO:
+        if self._shelf.age > limits.max_age:
             self._rotate()
         self.tidy()
 

@@ -13,6 +13,7 @@ from attachd.errors import AttachdError
 from attachd.history.reading import Chunk, History
 from attachd.live.feed import Feed
 from attachd.live.logfile import LogFile
+from attachd.live.threads import in_thread
 from attachd.state import asciicast
 from attachd.state.ring import Missed
 
@@ -75,7 +76,7 @@ class Memory:
         return History(self._log.segments, self._log.form)
 
     async def _ask(self, question: Callable[[History], int]) -> int:
-        return await trio.to_thread.run_sync(question, self._history(), limiter=self._threads)
+        return await in_thread(question, self._history(), limiter=self._threads)
 
 
 class Recall:
@@ -109,9 +110,7 @@ class Recall:
             self._reading = self._reading or self._make_history().read(offset)
             self._open.add(self)
             try:
-                found = await trio.to_thread.run_sync(
-                    _take, self._reading, most, limiter=self._threads
-                )
+                found = await in_thread(_take, self._reading, most, limiter=self._threads)
             except (AttachdError, OSError) as error:
                 _log.error("history from %d: %s", offset, error)
             if not found:

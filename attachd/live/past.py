@@ -9,6 +9,7 @@ outlives the server in ``terminal.json``, written before the ring forgets.
 
 import base64
 import contextlib
+import logging
 import os
 import time
 
@@ -27,6 +28,8 @@ SCREEN_BYTES = 256 * 1024
 #: Scanned at once; other tasks run in between, also when the output is nothing but modes.
 SCAN_BYTES = 16 * 1024
 
+_log = logging.getLogger(__name__)
+
 
 class Past:
     """Modes at one offset of the ring, and the timeline of sizes."""
@@ -36,6 +39,7 @@ class Past:
         self._path = os.path.join(directory, files.TERMINAL)
         self._modes = Modes()
         self._at = 0  #: the offset that ``_modes`` are those of
+        self._error = ""  #: why the file could not be written; empty when it was
         self._kept = (0, b"")  #: what the file says of them; true up to the oldest byte held
         self.timeline = Timeline([Change(1, 0, time.time_ns(), first)])
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -109,9 +113,16 @@ class Past:
             "modes": base64.b64encode(modes).decode(),
             "sizes": [[c.number, c.offset, c.time, *c.size] for c in self.timeline.changes],
         }
-        with contextlib.suppress(OSError):  # the directory was removed: nobody will ask
+        try:
             files.write_json(self._path, record, indent=None)
-        self._kept = (at, modes)
+        except FileNotFoundError:
+            pass  # the directory was removed: nobody will ask
+        except OSError as error:
+            if not self._error:
+                _log.error("cannot write %s: %s", self._path, error.strerror)
+            self._error = str(error)
+            return  # and what the file says is still what it said; tried with the next change
+        self._error, self._kept = "", (at, modes)
 
 
 def _rows(value: object) -> list[list[int]]:

@@ -31,8 +31,13 @@ class Peer(NamedTuple):
 
 def peer_of(fd: int) -> Peer:
     """Return who has connected to a socket."""
-    with socket.socket(fileno=os.dup(fd)) as ours:
+    ours = socket.socket(
+        socket.AF_UNIX, socket.SOCK_STREAM, fileno=fd
+    )  # there may be no other
+    try:
         packed = ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    finally:
+        ours.detach()
     return Peer(*_UCRED.unpack(packed))
 
 

@@ -38,6 +38,13 @@ SETTLE_SECONDS = 1.0
 SETTLE_PAUSE = 0.005
 
 
+def waiting_in(fd: int) -> int:
+    """Return how many bytes lie in a pipe or a terminal (FIONREAD); 0 for what is none."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0])
+    return 0
+
+
 class Ends(NamedTuple):
     """Our descriptors of one program's stdio; -1 for what it does not have."""
 
@@ -177,11 +184,8 @@ class Program:
 
     def _waiting(self) -> int:
         """Return how many bytes lie in the program's pipes, or its terminal (FIONREAD)."""
-        count = 0
-        for fd in (self._ends.stdout, self._ends.stderr, self._ends.terminal):
-            with contextlib.suppress(OSError, ValueError):  # it has none
-                count += struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]
-        return count
+        ends = self._ends
+        return sum(map(waiting_in, (ends.stdout, ends.stderr, ends.terminal)))
 
     def release(self) -> None:
         """Have an ended program go at once. Raises LifecycleError."""

@@ -53,11 +53,6 @@ class Settings:
     former: dict[str, int]  #: up to where streams of these ids were the same output
 
     @property
-    def exit_files(self) -> list[str]:
-        """Where else the exit record is wanted."""
-        return [self.exit_file] if self.exit_file else []
-
-    @property
     def manners(self) -> Manners:
         """How the stdio of the container's own program is to be treated."""
         return Manners(

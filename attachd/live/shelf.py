@@ -14,7 +14,10 @@ import logging
 import os
 import stat
 import time
+from collections.abc import Callable
 from typing import NamedTuple
+
+import trio
 
 from attachd.history.segments import (
     Segment,
@@ -46,6 +49,33 @@ def number_of(name: str) -> int:
     return int(name.removeprefix("log").removesuffix("b"))
 
 
+class Ages:
+    """How old files are, by a clock that never jumps (Trio's), in seconds.
+
+    The wall's clock tells it when a file is seen for the first time: one that jumps afterwards
+    makes no file older, and so removes none.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = trio.current_time,
+        wall: Callable[[], float] = lambda: time.time(),
+    ) -> None:
+        self.now = clock
+        self._wall = wall
+        self._when: dict[str, float] = {}
+
+    def when(self, name: str, written: float) -> float:
+        """Return when a file was written that says ``written`` of it, by our clock."""
+        if name not in self._when:
+            self._when[name] = self.now() - max(0.0, self._wall() - written)
+        return self._when[name]
+
+    def forget_all_but(self, names: set[str]) -> None:
+        """The others are gone."""
+        self._when = {name: when for name, when in self._when.items() if name in names}
+
+
 class Shelf:
     """The files of log ``number``. ``held`` are the descriptors that the keeper has of it."""
 
@@ -61,6 +91,8 @@ class Shelf:
         self._held = held
         self._name, self.fd = next(iter(held.items()))
         self._superseded = ""
+        self._unlisted = False  #: the list on the disk is not the one that we have
+        self._ages = Ages()
         self.entries: tuple[Entry, ...] = ()
 
     def adopt(self, inode: int, size: int) -> None:
@@ -91,6 +123,13 @@ class Shelf:
     def since(self) -> int:
         """When it was begun, ns since the epoch."""
         return self.entries[-1].since
+
+    @property
+    def age(self) -> float:
+        """How long ago it was begun, in seconds, whatever the wall's clock does meanwhile."""
+        entry = self.entries[-1]
+        known = self._ages.when(f"{entry.inode}/{entry.since}", entry.since / 1e9)
+        return self._ages.now() - known
 
     def append(self, text: bytes, size: int) -> None:
         """Write all of ``text``, or nothing; raises OSError. ``size`` is where it ends before."""
@@ -128,7 +167,11 @@ class Shelf:
             files.remove_file(f"{self._path}.new")
             raise
         kept = (*self.entries[:-1], self.entries[-1]._replace(name=name))
-        self._begin(new, kept, first)
+        try:
+            self._begin(new, kept, first)
+        except OSError:
+            self._take_back(os.path.join(self._directory, name))
+            raise
 
     def heed(self, size: int, first: int) -> int | None:
         """Look whether somebody has renamed, removed or cut the file that we write.
@@ -155,7 +198,9 @@ class Shelf:
         return None
 
     def settle(self) -> None:
-        """After the commit: the file before is nobody's any more."""
+        """After the commit: the file before is nobody's any more; a list that is due is told."""
+        if self._unlisted:
+            self._write_list(self.entries)
         if self._superseded:
             self._post.drop(self._superseded)
             os.close(self._held.pop(self._superseded))
@@ -164,9 +209,12 @@ class Shelf:
     def tidy(self, limits: Limits) -> None:
         """Remove the rotated files that are over the limits, whoever has rotated them."""
         old = self._rotated()
+        current = self.entries[-1]
+        names = {file.name for file in old}
+        self._ages.forget_all_but({*names, f"{current.inode}/{current.since}"})
         with contextlib.suppress(OSError):
             active = os.fstat(self.fd).st_size
-            gone = expendable(old, active, limits, time.time())
+            gone = expendable(old, active, limits, self._ages.now())
             for name in gone:
                 files.remove_file(os.path.join(self._directory, name))
             if gone:
@@ -209,7 +257,11 @@ class Shelf:
         return os.path.basename(self._path)
 
     def _make_new(self) -> int:
-        """Make the file that is to be the next one, beside its place; raises OSError."""
+        """Make the file that is to be the next one, beside its place; raises OSError.
+
+        Also while the keeper does not take what it is sent: it is to hold the file, too.
+        """
+        self._post.check()
         path = f"{self._path}.new"
         files.remove_file(path)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -242,11 +294,19 @@ class Shelf:
             return name
         raise FileExistsError(errno.EEXIST, "a thousand files of this name", self._path)
 
+    def _take_back(self, path: str) -> None:
+        """Undo `_give_name`: the file has its own name alone."""
+        with contextlib.suppress(OSError):
+            if os.path.lexists(self._path):
+                os.unlink(path)
+            else:
+                os.rename(path, self._path)
+
     def _begin(self, fd: int, kept: tuple[Entry, ...], first: int) -> None:
         """Make the file ``beside`` the current one; raises OSError, then it is closed and gone."""
         before = self.entries
-        self._write_list((*kept, Entry(self._base, first, 0, _inode(fd), time.time_ns())))
         try:
+            self._tell_list((*kept, Entry(self._base, first, 0, _inode(fd), time.time_ns())))
             os.rename(f"{self._path}.new", self._path)
         except OSError:
             self._write_list(before)
@@ -275,6 +335,7 @@ class Shelf:
         """Go on in the file that somebody has put into our place (logrotate's ``create``)."""
         flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
+            self._post.check()
             fd = os.open(self._path, flags)
         except OSError as error:
             _log.error("log %d: cannot go on in %s: %s", self.number, self._path, error)
@@ -302,7 +363,8 @@ class Shelf:
                 if parse_rotated_name(self._base, item.name):
                     with contextlib.suppress(OSError):
                         known = item.stat(follow_symlinks=False)
-                        found.append(Old(item.name, known.st_size, known.st_mtime))
+                        written = self._ages.when(item.name, known.st_mtime)
+                        found.append(Old(item.name, known.st_size, written))
         return sorted(found, key=lambda old: (ours.get(old.name, -1), old.written, old.name))
 
     def _read_list(self) -> None:
@@ -328,7 +390,14 @@ class Shelf:
                 self.entries = (*self.entries[:-1], ours)
 
     def _write_list(self, entries: tuple[Entry, ...]) -> None:
+        """Change the list; where it cannot be written now, `settle` tries again."""
+        with contextlib.suppress(OSError):
+            self._tell_list(entries)
+
+    def _tell_list(self, entries: tuple[Entry, ...]) -> None:
+        """Change the list; raises OSError when nobody else can know of it yet."""
         self.entries = entries
+        self._unlisted = True
         record = {
             "schema": 1,
             "path": self._path,
@@ -336,8 +405,11 @@ class Shelf:
             "files": [entry._asdict() for entry in entries],
         }
         text = json.dumps(record).encode() + b"\n"
-        with contextlib.suppress(OSError):  # the directory was removed: nobody will ask
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # the directory was removed: who will ask?
             files.write_whole(self._list, text, mode=0o600)
+        self._unlisted = False
 
 
 def _inode(fd: int) -> int:

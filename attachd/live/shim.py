@@ -11,11 +11,12 @@ from attachd.keeper import files
 from attachd.keeper.descriptors import Table
 from attachd.keeper.parcels import Post
 from attachd.keeper.server import HEALTHY_AFTER
+from attachd.live.accepting import accept_clients
 from attachd.live.cgroup import oom_kills
 from attachd.live.connection import Connection
 from attachd.live.container import Container
 from attachd.live.door import Door, room_for_clients
-from attachd.live.ending import clean_up, write_record
+from attachd.live.ending import Copy, clean_up, write_record
 from attachd.live.exec import Home
 from attachd.live.execs import Execs
 from attachd.live.feed import Bell, Feed
@@ -25,6 +26,7 @@ from attachd.live.news import News
 from attachd.live.program import Ends, Program
 from attachd.live.settings import Settings
 from attachd.live.shelf import Shelf, number_of
+from attachd.live.spare import Spare
 from attachd.live.squeeze import squeeze
 from attachd.state.asciicast import end_text
 from attachd.state.header import Header
@@ -43,6 +45,7 @@ class Shim:
 
     def __init__(self, table: Table, header: Header, settings: Settings) -> None:
         self.settings = settings
+        self._spare = Spare()
         self._table = table
         self._header = header
         self._directory = os.readlink(f"/proc/self/fd/{table.directory}")
@@ -93,19 +96,25 @@ class Shim:
                 nursery.start_soon(log.run)
             drained = await program.play()
         await self.execs.finish(settings.drain_timeout)
+        with self._spare.lent():
+            kills = oom_kills(settings.cgroups)
         record = write_record(
             self._header,
             program.feed,
             container=settings.id,
             stream_id=settings.stream_id,
-            paths=[os.path.join(self._directory, files.EXIT), *settings.exit_files],
-            oom_kills=oom_kills(settings.cgroups),
+            path=os.path.join(self._directory, files.EXIT),
+            oom_kills=kills,
             drained=drained,
             recovered=settings.recovered,
             logs=program.logs,
+            spare=self._spare,
         )
+        copy = Copy(self._header, record, settings.exit_file)
+        copy.write()
         self.container.write_phase()
         program.feed.finish(record)
+        await copy.write_again()
         await clean_up(self._header, self.container, settings)
 
     def _end(self) -> tuple[int, str]:
@@ -148,6 +157,7 @@ class Shim:
             size_policy=settings.size_policy,
             news=self._news,
             post=self._post,
+            spare=self._spare,
         )
 
     def _note_keeper(self, pid: int) -> None:
@@ -211,7 +221,7 @@ class Shim:
         """Serve whoever connects. Ends when cancelled."""
         accepted = trio.socket.fromfd(self._table.listener, socket.AF_UNIX, socket.SOCK_STREAM)
         listener = trio.SocketListener(accepted)
-        await trio.serve_listeners(self._serve, [listener], handler_nursery=nursery)
+        await accept_clients(listener, self._serve, nursery)
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         connection = Connection(stream, self)

@@ -140,6 +140,7 @@ class Header:
 
     # Words of whoever runs ``runc start``: the keeper at birth and for execs, the server later.
     started = Word(16)  #: when ``runc start`` had worked, ns, 0 before
+    started_clock = Word(18)  #: the same by CLOCK_MONOTONIC, ns; stored before ``started``
 
     # The server's words.
     oldest = Word(24)  #: output before this offset was given back to the kernel
@@ -149,6 +150,7 @@ class Header:
     stdin_closed = Word(28)  #: 1 when the keeper, too, must close the container's stdin
     stdin_punched = Word(29)  #: stdin before this offset was given back to the kernel
     ended = Word(30)  #: 1 when the exit record is on disk
+    copied = Word(33)  #: 1 when the exit record's copy was written, or given up
     cleaned = Word(31)  #: 1 when the exit command was begun: it is run at most once
 
     up = Word(32)  #: the pid of the server that is at work; one that cannot start is not

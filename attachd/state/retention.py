@@ -18,7 +18,7 @@ class Old(NamedTuple):
 
     name: str
     size: int  #: bytes, as it lies on the disk
-    written: float  #: when its last text was written, seconds since the epoch
+    written: float  #: when its last text was written, seconds by ``now``'s clock
 
 
 def expendable(old: Iterable[Old], active: int, limits: Limits, now: float) -> list[str]:

@@ -2,11 +2,15 @@
 
 The kernel tells (inotify(7)) that something has changed, never what: after each hint everything
 is looked at again, so that no event can be missed or misread, and a root that does not exist yet
-is only one more thing to look at.
+is only one more thing to look at. Where the kernel has no more watches for us (inotify(7): a user
+may have so many) nobody tells, and it is looked at once a second instead.
 """
 
 import contextlib
+import errno
+import math
 import os
+import sys
 from types import TracebackType
 
 import trio
@@ -19,6 +23,17 @@ _HINTS = (
     | flags.DELETE_SELF | flags.MOVE_SELF | flags.ONLYDIR
 )  # fmt: skip
 
+#: How often it is looked when nobody tells. Of a container that came and went in between the files
+#: are still there.
+LOOK_SECONDS = 1.0
+
+#: What inotify_init1(2) and inotify_add_watch(2) end with when the user's share is used up, and
+#: what the limit is called under /proc/sys/fs/inotify.
+_USED_UP = {
+    errno.EMFILE: "max_user_instances", errno.ENFILE: "max_user_instances",
+    errno.ENOSPC: "max_user_watches", errno.ENOMEM: "max_user_watches",
+}  # fmt: skip
+
 
 class Node:
     """The containers under ``root``; a context manager that holds an inotify descriptor."""
@@ -26,7 +41,9 @@ class Node:
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
         self.lost: set[str] = set()  #: ids whose shim is gone: it may come back
-        self._inotify = INotify(nonblocking=True)
+        self._blind = False  #: somebody comes and goes whom nobody tells us about
+        self._patience = trio.CancelScope()
+        self._inotify = self._open()
         self._watches: set[int] = set()
         self._old: set[int] = set()
 
@@ -39,7 +56,8 @@ class Node:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._inotify.close()
+        if self._inotify is not None:
+            self._inotify.close()
 
     def look(self) -> dict[str, str]:
         """Return the stream id of each container that can be followed, and await changes.
@@ -58,13 +76,42 @@ class Node:
                 found[place.id] = stream_id
         for watch in self._old - self._watches:
             with contextlib.suppress(OSError):  # it went with its directory
-                self._inotify.rm_watch(watch)
+                if self._inotify is not None:
+                    self._inotify.rm_watch(watch)
         return found
 
     async def wait_change(self) -> None:
         """Return when something may have changed since ``look``."""
-        await trio.lowlevel.wait_readable(self._inotify)
-        self._inotify.read(timeout=0)
+        if self._inotify is None:
+            await trio.sleep(LOOK_SECONDS)
+            return
+        with trio.move_on_after(LOOK_SECONDS if self._blind else math.inf) as self._patience:
+            await trio.lowlevel.wait_readable(self._inotify)
+            self._inotify.read(timeout=0)
+
+    def _open(self) -> INotify | None:
+        """Return an inotify descriptor; None when there is none to be had."""
+        try:
+            return INotify(nonblocking=True)
+        except OSError as error:
+            self._tell_blind(error)
+            return None
+
+    def _tell_blind(self, error: OSError) -> None:
+        """Say once that we look instead of being told. Raises any other error."""
+        limit = _USED_UP.get(error.errno or 0)
+        if limit is None:
+            raise error
+        if not self._blind:
+            self._patience.deadline = (
+                -math.inf
+            )  # who waits already, waits as we do from now on
+            print(
+                f"attachctl: all inotify watches are in use (fs.inotify.{limit}):"
+                " looking once a second instead",
+                file=sys.stderr,
+            )
+        self._blind = True
 
     def _watch_root(self) -> None:
         """Watch the root; while there is none, what is nearest to it."""
@@ -80,11 +127,16 @@ class Node:
         return path
 
     def _watch(self, path: str) -> bool:
-        """Watch a directory; return False when it is gone."""
+        """Watch a directory, if we can; return False when it is gone."""
+        if self._inotify is None:
+            return os.path.isdir(path)
         try:
             self._watches.add(self._inotify.add_watch(path, _HINTS))
         except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as error:
+            self._tell_blind(error)
+            return os.path.isdir(path)
         return True
 
 

@@ -211,3 +211,41 @@ def test_state_is_json_that_other_languages_read(tmp_path: Path) -> None:
 
     assert path.read_bytes().isascii()
     assert json.loads(path.read_bytes()) == {"name": "é"}
+
+
+def test_a_record_uses_the_room_that_was_reserved(tmp_path: Path) -> None:
+    """The very file, whose blocks are there: nothing is made anew, and nothing is left beside."""
+    path, room = tmp_path / files.EXIT, tmp_path / files.EXIT_ROOM
+    files.reserve(str(room), files.RECORD_BYTES)
+    before = room.stat()
+    files.write_record(str(path), b"{}\n")
+
+    assert before.st_blocks * 512 >= files.RECORD_BYTES
+    assert (path.read_bytes(), path.stat().st_ino) == (b"{}\n", before.st_ino)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == [files.EXIT]
+
+
+def test_a_record_that_was_begun_is_written_again(tmp_path: Path) -> None:
+    """Whoever died at it had written more, or less, of another one."""
+    for begun in (b"", b"x" * 9, b"x" * 5000):
+        (tmp_path / files.EXIT_ROOM).write_bytes(begun)
+        files.write_record(str(tmp_path / files.EXIT), b"{1}\n")
+
+        assert (tmp_path / files.EXIT).read_bytes() == b"{1}\n"
+
+
+def test_a_record_without_a_room_is_written_like_any_file(tmp_path: Path) -> None:
+    """Somebody has removed it, or an older attachd has made none."""
+    files.write_record(str(tmp_path / files.EXIT), b"{}\n")
+
+    assert os.listdir(tmp_path) == [files.EXIT]
+    assert (tmp_path / files.EXIT).read_bytes() == b"{}\n"
+
+
+def test_a_room_that_there_is_no_room_for_is_not_there(tmp_path: Path) -> None:
+    """Its caller is told; half a room is none."""
+    with pytest.raises(OSError, match=r"too large|No space|Invalid"):
+        files.reserve(str(tmp_path / "room"), 1 << 62)
+
+    assert os.listdir(tmp_path) == []

@@ -7,7 +7,6 @@ import errno
 import gzip
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import trio
@@ -280,28 +279,52 @@ async def test_compressed_files_are_read_like_others(benches) -> None:
     assert bench.read() == (bench.said, [])
 
 
+DAY = 86400.0
+
+
+class Wall:
+    """The wall's clock, which goes along with Trio's, and can be set."""
+
+    def __init__(self) -> None:
+        self.ahead = 1e9
+
+    def time(self) -> float:
+        return trio.current_time() + self.ahead
+
+    def time_ns(self) -> int:
+        return int(self.time()) * SECOND
+
+
+@pytest.fixture
+def wall(monkeypatch) -> Wall:
+    """What the log believes to be the time."""
+    made = Wall()
+    for module in ("logfile", "shelf"):
+        monkeypatch.setattr(f"attachd.live.{module}.time", made)
+    return made
+
+
+@pytest.mark.parametrize("jump", [0.0, 4000 * DAY, -4000 * DAY], ids=["none", "on", "back"])
 async def test_a_file_is_rotated_when_it_is_old_and_goes_when_it_is_older(
-    benches, autojump_clock, monkeypatch
+    benches, autojump_clock, wall, jump
 ) -> None:
-    """--log-max-age: so no line is kept for longer than twice that."""
-    day, now = 86400, [1_000_000_000]
-    clock = SimpleNamespace(time=lambda: now[0], time_ns=lambda: now[0] * 10**9)
-    monkeypatch.setattr("attachd.live.logfile.time", clock)
-    monkeypatch.setattr("attachd.live.shelf.time", clock)
-    bench = benches(limits=Limits(max_age=7 * day))
-    os.utime(bench.path, (now[0], now[0]))
+    """--log-max-age: so no line is kept for longer than twice that; nor for less, whatever the
+    clock is set to meanwhile."""
+    bench = benches(limits=Limits(max_age=7 * DAY))
+    os.utime(bench.path, (wall.time(), wall.time()))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bench.log.run)
         bench.output(STDOUT, b"one\n")
         await trio.sleep(60)
+        wall.ahead += jump
+        await trio.sleep(6 * DAY)
         assert bench.names() == ["x.log"]
-        now[0] += 8 * day
-        await trio.sleep(60)
+        await trio.sleep(1 * DAY)
         assert bench.names() == ["x.log", "x.log.000000000000000"]
-        old = bench.directory / "x.log.000000000000000"
-        os.utime(old, (now[0], now[0]))
-        now[0] += 8 * day
-        await trio.sleep(60)
+        wall.ahead -= jump
+        await trio.sleep(6 * DAY)
+        assert bench.names() == ["x.log", "x.log.000000000000000"]
+        await trio.sleep(8 * DAY)
         assert bench.names() == ["x.log"]
         nursery.cancel_scope.cancel()
 

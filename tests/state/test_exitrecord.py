@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from attachd.keeper.files import RECORD_BYTES
 from attachd.state.exitrecord import (
     CLD_DUMPED,
     CLD_EXITED,
@@ -45,3 +46,15 @@ def test_a_container_that_never_started_has_no_start() -> None:
     assert found["offset"] == 7
     assert json.loads(to_json(found)) == found
     assert to_json(found).endswith(b"}\n")
+
+
+def test_the_longest_record_fits_into_the_room_that_is_kept_for_it() -> None:
+    """It has no path in it: its counts are at their largest, its names at their longest."""
+    most = 2**64 - 1
+    ending = Ending(
+        CLD_DUMPED, most, most, most, most, True, True,
+        {"stdout": most, "stderr": most}, most, most, most,
+    )  # fmt: skip
+    found = exit_record("x" * 128, "f" * 32, ending, execution="y" * 128)
+
+    assert len(to_json(found)) < RECORD_BYTES

@@ -13,6 +13,7 @@ from attachd.errors import Refused, UsageError
 from attachd.state.sizes import Size
 from attachd.wire import messages as say
 from attachd_clients.aio import Client, attach, unwrapped
+from attachd_clients.clock import wait_until
 from attachd_clients.conversation import Event
 from attachd_clients.places import Place
 from attachd_clients.recording.beginning import find_beginning, make_recorder
@@ -145,7 +146,7 @@ class Job:
             await self._began.wait()
         if math.isinf(self._limit):
             return
-        await trio.sleep(max(0.0, self._limit - time.time_ns()) / _SECOND)
+        await wait_until(self._limit)
         while math.isinf(self._goal):
             try:
                 self._goal = await client.ping()

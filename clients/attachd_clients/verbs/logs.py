@@ -13,7 +13,9 @@ import trio
 
 from attachd.errors import AttachdError
 from attachd.wire import messages as say
+from attachd_clients.aio import unwrapped
 from attachd_clients.arguments import FAILED
+from attachd_clients.clock import wait_until
 from attachd_clients.following import follow, follow_blocking
 from attachd_clients.lines import STREAMS, Line, Position
 from attachd_clients.moments import parse_moment
@@ -21,8 +23,6 @@ from attachd_clients.places import Place
 from attachd_clients.printer import Printer
 from attachd_clients.trail import Record
 from attachd_clients.verbs import Add
-
-_SECOND = 1_000_000_000
 
 #: As a shell tells SIGINT.
 _INTERRUPTED = 130
@@ -175,13 +175,21 @@ async def _follow(query: _Query, place: Place, printer: Printer, failed: list[st
     """
     told = _Told(query.since)
     try:
-        with trio.move_on_after(max(0.0, (query.until - time.time_ns()) / _SECOND)):
+        async with unwrapped(), trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_at, query.until, nursery.cancel_scope)
             await _print(query, place, printer, told, live=True)
-            return
-        await _print(query, place, printer, told, live=False)
+            told.all = True
+            nursery.cancel_scope.cancel()
+        if not told.all:
+            await _print(query, place, printer, told, live=False)
     except AttachdError as error:
         printer.warn(place.id, str(error))
         failed.append(place.id)
+
+
+async def _cancel_at(moment: float, scope: trio.CancelScope) -> None:
+    await wait_until(moment)
+    scope.cancel()
 
 
 @attrs.define
@@ -189,6 +197,7 @@ class _Told:
     """Up to where a container's records were printed."""
 
     since: str | Position
+    all: bool = False
 
 
 async def _print(
