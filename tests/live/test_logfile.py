@@ -7,7 +7,6 @@ import errno
 import gzip
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import trio
@@ -32,6 +31,24 @@ from attachd.state.sizes import Size
 from attachd.state.timeline import Change, Timeline
 
 SECOND = 1_000_000_000
+DAY = 86400
+
+
+class Calendar:
+    """A clock that goes as Trio's does, from a moment in 2001 on; also for the files' times."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begin = 1_000_000_000.0
+        for module in ("logfile", "shelf"):
+            monkeypatch.setattr(f"attachd.live.{module}.time", self)
+
+    def time(self) -> float:
+        """Return seconds since the epoch."""
+        return self.begin + trio.current_time()
+
+    def time_ns(self) -> int:
+        """Return the same in nanoseconds."""
+        return int(self.time() * SECOND)
 
 
 class Bench:
@@ -284,25 +301,74 @@ async def test_a_file_is_rotated_when_it_is_old_and_goes_when_it_is_older(
     benches, autojump_clock, monkeypatch
 ) -> None:
     """--log-max-age: so no line is kept for longer than twice that."""
-    day, now = 86400, [1_000_000_000]
-    clock = SimpleNamespace(time=lambda: now[0], time_ns=lambda: now[0] * 10**9)
-    monkeypatch.setattr("attachd.live.logfile.time", clock)
-    monkeypatch.setattr("attachd.live.shelf.time", clock)
-    bench = benches(limits=Limits(max_age=7 * day))
-    os.utime(bench.path, (now[0], now[0]))
+    clock = Calendar(monkeypatch)
+    bench = benches(limits=Limits(max_age=7 * DAY))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.log.run)
+        bench.output(STDOUT, b"one\n")
+        await trio.sleep(7 * DAY - 60)
+        assert bench.names() == ["x.log"]
+        await trio.sleep(120)
+        assert bench.names() == ["x.log", "x.log.000000000000000"]
+        old = bench.directory / "x.log.000000000000000"
+        os.utime(old, (clock.time(), clock.time()))  # written last
+        bench.log.tidy()
+        await trio.sleep(7 * DAY - 60)
+        assert bench.names() == ["x.log", "x.log.000000000000000"]
+        await trio.sleep(120)
+        assert bench.names() == ["x.log"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_clock_that_is_set_makes_a_file_old_within_the_hour(
+    benches, autojump_clock, monkeypatch
+) -> None:
+    """Nothing tells us that it was."""
+    clock = Calendar(monkeypatch)
+    bench = benches(limits=Limits(max_age=7 * DAY))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bench.log.run)
         bench.output(STDOUT, b"one\n")
         await trio.sleep(60)
+        clock.begin += 8 * DAY
+        await trio.sleep(3700)
+        assert bench.names() == ["x.log", "x.log.000000000000000"]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("said", [b"", b"one\n"])
+async def test_a_log_with_an_age_wakes_up_when_a_file_is_too_old_and_hardly_before(
+    benches, autojump_clock, monkeypatch, said
+) -> None:
+    """Hundreds of idle containers must not keep a machine awake: once an hour will do."""
+    Calendar(monkeypatch)
+    bench = benches(limits=Limits(max_age=7 * DAY))
+    looked = []
+    tidy = bench.shelf.tidy
+    monkeypatch.setattr(
+        bench.shelf, "tidy", lambda limits: (looked.append(1), tidy(limits))[1]
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.log.run)
+        bench.output(STDOUT, said)
+        await trio.sleep(DAY)
+        nursery.cancel_scope.cancel()
+    assert len(looked) <= 26
+
+
+async def test_an_empty_file_that_is_old_is_rotated_when_something_is_in_it(
+    benches, autojump_clock, monkeypatch
+) -> None:
+    """What is written into it counts as old as the file: so no line is kept for too long."""
+    Calendar(monkeypatch)
+    bench = benches(limits=Limits(max_age=7 * DAY))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.log.run)
+        await trio.sleep(8 * DAY)
         assert bench.names() == ["x.log"]
-        now[0] += 8 * day
+        bench.output(STDOUT, b"one\n")
         await trio.sleep(60)
         assert bench.names() == ["x.log", "x.log.000000000000000"]
-        old = bench.directory / "x.log.000000000000000"
-        os.utime(old, (now[0], now[0]))
-        now[0] += 8 * day
-        await trio.sleep(60)
-        assert bench.names() == ["x.log"]
         nursery.cancel_scope.cancel()
 
 
