@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -73,8 +74,10 @@ class Figures(NamedTuple):
     lag_max: int  #: of one container
     lag_all: int  #: of all together, at most
     lag_end: int  #: of all together, when the last container had ended
-    shims: float
+    shims: float  #: while the containers talked
     follower: float
+    shims_all: float  #: seconds of a processor until the follower had everything
+    follower_all: float
 
 
 def talk_of(rate: int, seconds: float) -> Talk:
@@ -97,6 +100,7 @@ def storm(shop: Shop, count: int, talk: Talk, way: str, seed: int = 0) -> Figure
     wait_for(lambda: len(positions()) == count)
     chance, begun = random.Random(seed), time.monotonic()
     before = burden.seconds(shims), burden.seconds([follower.pid])
+    reaped = _reaped()
     for fifo in fifos:
         fifo.write_text(f"{chance.randrange(pause)}\n")
     lags = _watch(shop, boxes, positions)
@@ -119,7 +123,15 @@ def storm(shop: Shop, count: int, talk: Talk, way: str, seed: int = 0) -> Figure
         sum(lags[-1]),
         (after[0] - before[0]) / said,
         (after[1] - before[1]) / said,
+        burden.seconds(shims) - before[0],
+        _reaped() - reaped - before[1],
     )
+
+
+def _reaped() -> float:
+    """Return what children of ours that have ended have had of a processor."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def _prepare(shop: Shop, box: str, talk: Talk) -> Path:

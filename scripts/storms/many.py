@@ -19,7 +19,7 @@ ABOUT = "one follower of many containers that talk has every line of each once"
 
 _HEAD = (
     "way", "MB", "said in s", "followed in s", "MB/s", "lag kB median", "max", "all max",
-    "at the end", "shims %", "follower %",
+    "at the end", "shims %", "follower %", "shims cpu s", "follower cpu s",
 )  # fmt: skip
 
 
@@ -60,4 +60,6 @@ def _cells(way: str, told: talking.Figures) -> list[str]:
         *(f"{lag / 1e3:.0f}" for lag in lags),
         f"{told.shims:.0%}",
         f"{told.follower:.0%}",
+        f"{told.shims_all:.1f}",
+        f"{told.follower_all:.1f}",
     ]
