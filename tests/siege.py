@@ -224,6 +224,14 @@ def _curious(path: str, chance: random.Random) -> Peer:
     return Peer(path, IDLE + ask * 2000, listens=False)
 
 
+def _cunning(path: str, chance: random.Random) -> Peer:
+    """Asks for as much as it may without reading it, and stays."""
+    ask = encode_frame(encode(say.Ping(id=1)))
+    return Peer(
+        path, IDLE + encode_frame(encode(say.Status(id=1))) * 500 + ask * 500, listens=False
+    )
+
+
 def _unfinished(path: str, chance: random.Random) -> Peer:
     """All of the largest frame but its last byte."""
     length = MAX_FRAME.to_bytes(LENGTH_BYTES, "big")
@@ -251,6 +259,7 @@ KINDS: dict[str, tuple[Make, str]] = {
     "odd": (_odd, "hangs up"),
     "cut": (_cut, "hangs up"),
     "deaf": (_deaf, "stays"),
+    "cunning": (_cunning, "stays"),
     "unfinished": (_unfinished, "stays"),
 }
 

@@ -46,8 +46,9 @@ READ_BYTES = 256 * 1024
 #: Enough for a user, a host and a terminal.
 MAX_NAME = 128
 
-#: Answers that a client has asked for and does not read; then it is a flood.
-MAX_UNREAD = 1024
+#: Bytes of answers that a client has asked for and does not read, a thousand small ones; then it
+#: is a flood. What all together may leave unread is the door's.
+MAX_UNREAD = 512 * 1024
 
 #: So much of what was typed may wait for one that wants to be told: four times stdin's pipe.
 MAX_UNREAD_INPUT = 4 << 20
@@ -273,7 +274,12 @@ class Connection:
         program.clients.add(self)
         size = program.past.timeline.at(offset).size if program.past else NO_SIZE
         speaker = self._speaker = Speaker(
-            self._stream, self._session, program.feed, program.past, program.memory.open()
+            self._stream,
+            self._session,
+            program.feed,
+            program.past,
+            program.memory.open(),
+            lambda size: self._shim.door.owe(self, size),
         )
         speaker.begin(hello, offset, manners.allow_block)
         program.when_attached()
@@ -463,7 +469,7 @@ class Connection:
             self._miss_reading(self._speaker)
 
     def _miss_reading(self, speaker: Speaker) -> None:
-        if speaker.unread > MAX_UNREAD:
+        if speaker.unread - speaker.unread_input > MAX_UNREAD:
             self._scope.cancel()
 
     def _grant(self, count: int) -> None:
@@ -475,8 +481,9 @@ class Connection:
         speaker = self._speaker
         if speaker is None:
             return
+        answers = speaker.unread - speaker.unread_input
         much = speaker.unread_input + len(data) > MAX_UNREAD_INPUT
-        if much or speaker.unread > MAX_UNREAD // 2:
+        if much or answers > MAX_UNREAD // 2:
             text = f"{len(data)} bytes of input are not told"
             self.tell(say.Notice(code="input_missed", text=text))
             return

@@ -37,8 +37,10 @@ OPEN_LINE_SECONDS = 0.15
 #: A write that failed is tried again after so long, also when no output comes.
 RETRY_SECONDS = 0.2
 
-#: Files are looked after (age, limits) at least this often, in seconds.
+#: Files are looked after when the first of them becomes too old; not more often than this, in
+#: seconds, and at least so often, because clocks are set and others rotate files, too.
 CHORE_SECONDS = 30.0
+LONGEST_CHORE_SECONDS = 3600.0
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +77,8 @@ class LogFile:
         self._stuck = ""  #: why the last rotation has failed; empty when it has not
         self._over = False
         self._retry_at = -float("inf")
-        self._next_chore = -float("inf")
+        self._tidied = -float("inf")  #: when files were looked after last
+        self._expiry = -float("inf")  #: when a rotated one becomes too old, by the clock
         self.rotated = Bell()  #: rings when there is a rotated file more
         words = LogWords(*pair.read())
         shelf.adopt(words.inode, words.size)
@@ -130,7 +133,7 @@ class LogFile:
 
     def tidy(self) -> None:
         """Remove files that are over the limits."""
-        self._shelf.tidy(self._care.limits)
+        self._expiry = self._shelf.tidy(self._care.limits)
 
     async def rotate(self) -> None:
         """Begin a new file now, unless the current one is empty. Raises nothing."""
@@ -369,8 +372,7 @@ class LogFile:
         words, limit = self._words, self._care.limits.max_size
         endless = bool(limit) and words.size > 2 * limit
         whole = not words.unfinished or endless or now
-        empty = words.size <= words.start and words.start == 0
-        if not whole or empty or not self._shelf.regular or (self._owes() and not now):
+        if not whole or not self._may_grow_old() or (self._owes() and not now):
             return False
         try:
             self._begin_file(words.lost)
@@ -387,6 +389,10 @@ class LogFile:
         if trouble and trouble != self._stuck:
             _log.error("log %d: cannot rotate: %s", self._number, trouble)
         self._stuck = trouble
+
+    def _may_grow_old(self) -> bool:
+        """True when there is something to rotate."""
+        return self._shelf.regular and self._words.size > 0
 
     def _owes(self) -> bool:
         return self._words.lost < self._words.opened
@@ -440,15 +446,23 @@ class LogFile:
         if self._error or self._owes():
             times.append(max(self._retry_at, trio.current_time() + 0.01))
         if self._care.limits.max_age:
-            times.append(self._next_chore)
+            times.append(self._chore_time())
         return min(times)
+
+    def _chore_time(self) -> float:
+        """Return when a file will be too old, or it is time to look whether one is."""
+        age = self._care.limits.max_age
+        left = age - self._shelf.age if self._may_grow_old() else float("inf")
+        due = trio.current_time() + min(left, self._expiry - time.time())
+        shortest = self._tidied + min(CHORE_SECONDS, max(0.1, age / 4))
+        return min(max(due, shortest), self._tidied + LONGEST_CHORE_SECONDS)
 
     def _do_chores(self) -> None:
         """Rotate a file that is too old, and remove those that are."""
-        now, limits = trio.current_time(), self._care.limits
-        if now < self._next_chore or not limits.max_age:
+        limits = self._care.limits
+        if not limits.max_age or trio.current_time() < self._chore_time():
             return
-        self._next_chore = now + min(CHORE_SECONDS, max(0.1, limits.max_age / 4))
+        self._tidied = trio.current_time()
         if self._shelf.age > limits.max_age:
             self._rotate()
         self.tidy()

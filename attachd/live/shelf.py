@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import logging
+import math
 import os
 import stat
 import time
@@ -206,8 +207,11 @@ class Shelf:
             os.close(self._held.pop(self._superseded))
             self._superseded = ""
 
-    def tidy(self, limits: Limits) -> None:
-        """Remove the rotated files that are over the limits, whoever has rotated them."""
+    def tidy(self, limits: Limits) -> float:
+        """Remove the rotated files that are over the limits, whoever has rotated them.
+
+        Returns when the next of them will be too old, in seconds since the epoch.
+        """
         old = self._rotated()
         current = self.entries[-1]
         names = {file.name for file in old}
@@ -219,6 +223,8 @@ class Shelf:
                 files.remove_file(os.path.join(self._directory, name))
             if gone:
                 self._write_list(tuple(e for e in self.entries if e.name not in gone))
+            old = [file for file in old if file.name not in gone]
+        return old[0].written + limits.max_age if old and limits.max_age else math.inf
 
     def next_to_squeeze(self) -> str | None:
         """Return the path of the oldest rotated file that is not compressed, or None."""

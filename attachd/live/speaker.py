@@ -32,6 +32,9 @@ BATCH_BYTES = 256 * 1024
 ALL_BATCHES_BYTES = 64 << 20
 MIN_BATCH_BYTES = 16 * 1024
 
+#: What an answer takes here while it waits, whatever is in it.
+ANSWER_BYTES = 512
+
 #: No more output than this is written on the pump's time: the echo of a key, a line, a screen.
 AT_ONCE_BYTES = 4096
 
@@ -46,7 +49,9 @@ class Speaker:
         feed: Feed,
         past: Past | None,
         recall: Recall | None = None,
+        owe: Callable[[int], None] = lambda size: None,
     ) -> None:
+        """``owe`` is told how many bytes of answers, not of output, the client has not read."""
         self._stream = stream
         self._session = session
         self._feed = feed
@@ -54,7 +59,8 @@ class Speaker:
         self._recall = recall
         self._recalled: deque[Chunk | Missed] = deque()  #: from the log, not yet told
         self._bell = Bell()
-        self._outbox: deque[Callable[[], say.Message]] = deque()
+        self._owe = owe
+        self._outbox: deque[tuple[int, Callable[[], say.Message]]] = deque()
         self._rest = b""  #: encoded, and not yet written
         self._idle = False  #: the task waits: others may write
         self._cursor: Cursor | None = None
@@ -65,6 +71,9 @@ class Speaker:
         self._change_told = (
             0  #: the number of the terminal's last change of size that was told
         )
+        self._waiting = 0  #: bytes of answers in the outbox
+        self._batched = 0  #: of those that are encoded, and not yet written
+        self._owed = 0  #: of both, as it was told
         self._unread_input = 0
         self._sent = self._gaps = self._missed = 0
         self._sending = False
@@ -82,8 +91,8 @@ class Speaker:
 
     @property
     def unread(self) -> int:
-        """How many answers wait for the client to read."""
-        return len(self._outbox)
+        """How many bytes of answers wait until the client has read those before them."""
+        return self._waiting
 
     @property
     def unread_input(self) -> int:
@@ -137,14 +146,19 @@ class Speaker:
 
     def tell(self, message: say.Message) -> None:
         """Queue a message."""
-        if isinstance(message, say.Input):
-            self._unread_input += len(message.data)
-        self.tell_later(lambda: message)
+        size = len(message.data) if isinstance(message, say.Input) else 0
+        self._unread_input += size
+        self._queue(ANSWER_BYTES + size, lambda: message)
 
     def tell_later(self, make: Callable[[], say.Message]) -> None:
         """Queue a message that is made when the client can be told."""
-        self._outbox.append(make)
+        self._queue(ANSWER_BYTES, make)
+
+    def _queue(self, size: int, make: Callable[[], say.Message]) -> None:
+        self._outbox.append((size, make))
+        self._waiting += size
         self._speak_at_once()
+        self._tell_owed()
 
     def grant(self, count: int) -> None:
         """The client takes ``count`` bytes more."""
@@ -160,8 +174,10 @@ class Speaker:
             batch = self._rest + self._next_batch()
             if batch:
                 self._rest, self._sending = b"", True
+                self._tell_owed()
                 await self._stream.send_all(batch)
-                self._sending = False
+                self._sending, self._batched = False, 0
+                self._tell_owed()
                 if self._brake is not None:
                     self._brake.move(self._offset)
             elif self._session.state is State.CLOSED:
@@ -194,6 +210,8 @@ class Speaker:
             return
         if self._idle and not self._rest and self._is_small():
             self._rest = self._write(self._next_batch())
+            self._batched = self._batched if self._rest else 0
+            self._tell_owed()
             if self._brake is not None and not self._rest:
                 self._brake.move(self._offset)
             done = not self._rest and not self._outbox
@@ -237,6 +255,7 @@ class Speaker:
         while size < most and self._outbox and self._session.state is not State.CLOSED:
             parts.append(self._session.send(self._next_answer()))
             size += len(parts[-1])
+        self._batched += size
         while size < most and self._session.state is State.ATTACHED:
             message = self._next_news()
             if message is None:
@@ -245,13 +264,21 @@ class Speaker:
             size += len(parts[-1])
         return b"".join(parts)
 
+    def _tell_owed(self) -> None:
+        owed = self._waiting + self._batched
+        if owed != self._owed:
+            self._owed = owed
+            self._owe(owed)
+
     @property
     def _batch_bytes(self) -> int:
         share = ALL_BATCHES_BYTES // max(1, len(self._feed.listeners))
         return min(BATCH_BYTES, max(MIN_BATCH_BYTES, share))
 
     def _next_answer(self) -> say.Message:
-        message = self._outbox.popleft()()
+        size, make = self._outbox.popleft()
+        self._waiting -= size
+        message = make()
         if isinstance(message, say.Input):
             self._unread_input -= len(message.data)
         return message

@@ -144,9 +144,11 @@ class Stdin:
     async def miss_writers(self) -> None:
         """At our start: those who have written before and do not come back have left.
 
-        So has an owner who never came. Returns after RETURN_SECONDS.
+        So has an owner who never came. Returns after RETURN_SECONDS; at once when there is none.
         """
         before = {*self._intake.keys(), self.owner} - {b""}
+        if not before:
+            return
         await trio.sleep(RETURN_SECONDS)
         for key in before:
             self.leave(key)

@@ -109,8 +109,11 @@ class Writers:
     async def gather(self) -> None:
         """After a restart, wait for those who come back; then return.
 
-        The size is decided again, and a lease freed whose holder has not come.
+        The size is decided again, and a lease freed whose holder has not come. The first server
+        has nobody to wait for, and returns at once.
         """
+        if not self._gathering:
+            return
         holder = self._lease.holder
         await trio.sleep(RETURN_SECONDS)
         self._gathering = False

@@ -155,6 +155,10 @@ class Client:
                 raise self._error
             await self._changed.park()
 
+    def receive_nowait(self) -> Event | None:
+        """Return an event that has come already, or None; what is wrong only ``receive`` tells."""
+        return self._conversation.take()
+
     # stdin
 
     async def send(self, data: bytes) -> None:

@@ -28,7 +28,7 @@ from attachd.wire.origin import Origin as WireOrigin
 from attachd.wire.origin import parse_origin
 from attachd_clients.aio import Client, attach
 from attachd_clients.blocking import BlockingClient, attach_blocking
-from attachd_clients.conversation import Ended, Event
+from attachd_clients.conversation import WINDOW, Ended, Event
 from attachd_clients.cursor import Cursor
 from attachd_clients.history import read_log
 from attachd_clients.lines import STREAMS, Position
@@ -38,6 +38,10 @@ from attachd_clients.trail import Heartbeat, Record, Trail
 #: Where a follower begins: a ``since`` of the protocol, an offset in bytes, where another one has
 #: left off, or what a cursor says (without anything in it: the start).
 Origin = str | int | Position | Cursor
+
+#: A batch is at most so many bytes of output and one message: half of what may be under way, so
+#: that the shim sends the other half while this one is handled.
+BATCH_BYTES = WINDOW // 2
 
 #: A ping is answered at once, or something is wrong with the shim.
 ANSWER_SECONDS = 30.0
@@ -243,22 +247,40 @@ class Follower:
 
     async def __anext__(self) -> Record:
         if not self._batch:
-            self._batch.extend(await self.batch())
+            self._batch.extend(await self._records())
         if not self._batch:
             raise StopAsyncIteration
         self._way.trail.told(self._batch[0])
         return self._batch.popleft()
 
     async def batch(self) -> list[Record]:
-        """Return the next records, as many as came together; none at the end.
+        """Return the next records, as many as are there, within BATCH_BYTES; none at the end.
 
         On cancel: no record is lost.
         """
+        records = await self._records()
+        return records + self._take_more() if records else []
+
+    async def _records(self) -> list[Record]:
+        """Return those of one event: then ``position`` is right also behind one that is no line."""
         while not self._way.is_there(self._offset):
             event = await self._receive()
             if records := self._way.take(event, self._offset):
                 return records
         return []
+
+    def _take_more(self) -> list[Record]:
+        """Return the records of what has come meanwhile: each batch costs a commit."""
+        records: list[Record] = []
+        client, end = self._client, self._offset + BATCH_BYTES
+        while (
+            client is not None and self._offset < end and not self._way.is_there(self._offset)
+        ):
+            event = client.receive_nowait()
+            if event is None:
+                break
+            records += self._way.take(event, self._offset)
+        return records
 
     @property
     def _offset(self) -> int:

@@ -21,6 +21,9 @@ MAX_LINE = 16 * 1024
 #: Both streams, in the order of their descriptors.
 STREAMS = ("stdout", "stderr")
 
+#: What a NamedTuple calls in the end; millions of lines do not take the way around.
+_make = tuple.__new__
+
 _OTHER = {"stdout": "stderr", "stderr": "stdout"}
 
 
@@ -169,7 +172,7 @@ class Lines:
             begun = at
             at += len(text) + 1
             elsewhere = told if is_open or told > at else at
-            lines.append(Line(begun, stream, time, text, False, at, elsewhere))
+            lines.append(_make(Line, (begun, stream, time, text, False, at, elsewhere)))
         return at
 
     def _extend(self, output: say.Output, at: int, text: bytes) -> list[Line]:

@@ -39,6 +39,9 @@ class Sink(Protocol):
 
 def as_text(container: str, records: list[Record], sheet: Sheet) -> bytes:
     """Return lines as text, and what is missing between them; exits are not told."""
+    lines = [record for record in records if isinstance(record, Line)]
+    if len(lines) == len(records):
+        return sheet.add(container, lines)
     parts: list[bytes] = []
     for record in records:
         if isinstance(record, Line):

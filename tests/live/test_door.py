@@ -62,11 +62,26 @@ def test_the_frame_that_is_not_whole_for_longest_is_cut_off() -> None:
     assert fates(them) == ["cut off", "", "cut off"]
 
 
+def test_who_has_most_unread_is_cut_off_when_all_together_have_too_much() -> None:
+    """A flood of small answers that nobody reads has one bound, however many take part."""
+    door, them = Door(9, unread=100), guests(3)
+    for guest, size in zip(them, (30, 50, 20), strict=True):
+        door.enter(guest)
+        door.owe(guest, size)
+    assert fates(them) == ["", "", ""]
+    door.owe(them[0], 31)
+    assert fates(them) == ["", "cut off", ""]
+    door.owe(them[0], 0)
+    door.owe(them[2], 100)
+    assert fates(them) == ["", "cut off", ""]
+
+
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("enter")),
         st.tuples(st.just("heard"), st.integers(0, 9)),
         st.tuples(st.just("hold"), st.integers(0, 9), st.integers(0, 60), st.booleans()),
+        st.tuples(st.just("owe"), st.integers(0, 9), st.integers(0, 60)),
         st.tuples(st.just("leave"), st.integers(0, 9)),
     ),
     max_size=60,
@@ -76,7 +91,7 @@ steps = st.lists(
 @given(steps)
 def test_there_are_never_too_many_and_never_too_much_is_kept(script) -> None:
     """Whatever they do, and nobody who has gone is counted."""
-    door, inside, held = Door(4, unfinished=100), [], {}
+    door, inside, held, owed = Door(4, unfinished=100, unread=90), [], {}, {}
     for what, *values in script:
         if what == "enter":
             guest = Guest()
@@ -89,14 +104,19 @@ def test_there_are_never_too_many_and_never_too_much_is_kept(script) -> None:
             elif what == "hold":
                 held[guest] = values[1]
                 door.hold(guest, values[1], fresh=values[2])
+            elif what == "owe":
+                owed[guest] = values[1]
+                door.owe(guest, values[1])
             else:
                 guest.fate = "left"
         for guest in [g for g in inside if g.fate]:
             inside.remove(guest)
             held.pop(guest, None)
+            owed.pop(guest, None)
             door.leave(guest)
         assert len(inside) <= 4
         assert sum(held.values()) <= 100
+        assert sum(owed.values()) <= 90
 
 
 @pytest.mark.parametrize(

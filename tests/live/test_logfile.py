@@ -31,6 +31,7 @@ from attachd.state.sizes import Size
 from attachd.state.timeline import Change, Timeline
 
 SECOND = 1_000_000_000
+DAY = 86400
 
 
 class Bench:
@@ -279,9 +280,6 @@ async def test_compressed_files_are_read_like_others(benches) -> None:
     assert bench.read() == (bench.said, [])
 
 
-DAY = 86400.0
-
-
 class Wall:
     """The wall's clock, which goes along with Trio's, and can be set."""
 
@@ -326,6 +324,40 @@ async def test_a_file_is_rotated_when_it_is_old_and_goes_when_it_is_older(
         assert bench.names() == ["x.log", "x.log.000000000000000"]
         await trio.sleep(8 * DAY)
         assert bench.names() == ["x.log"]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("said", [b"", b"one\n"])
+async def test_a_log_with_an_age_wakes_up_when_a_file_is_too_old_and_hardly_before(
+    benches, autojump_clock, wall, monkeypatch, said
+) -> None:
+    """Hundreds of idle containers must not keep a machine awake: once an hour will do."""
+    bench = benches(limits=Limits(max_age=7 * DAY))
+    looked = []
+    tidy = bench.shelf.tidy
+    monkeypatch.setattr(
+        bench.shelf, "tidy", lambda limits: (looked.append(1), tidy(limits))[1]
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.log.run)
+        bench.output(STDOUT, said)
+        await trio.sleep(DAY)
+        nursery.cancel_scope.cancel()
+    assert len(looked) <= 26
+
+
+async def test_an_empty_file_that_is_old_is_rotated_when_something_is_in_it(
+    benches, autojump_clock, wall
+) -> None:
+    """What is written into it counts as old as the file: so no line is kept for too long."""
+    bench = benches(limits=Limits(max_age=7 * DAY))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.log.run)
+        await trio.sleep(8 * DAY)
+        assert bench.names() == ["x.log"]
+        bench.output(STDOUT, b"one\n")
+        await trio.sleep(60)
+        assert bench.names() == ["x.log", "x.log.000000000000000"]
         nursery.cancel_scope.cancel()
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from attachd.keeper.descriptors import make_ring, map_header
 from attachd.live.feed import Feed
-from attachd.live.speaker import AT_ONCE_BYTES, Speaker
+from attachd.live.speaker import ANSWER_BYTES, AT_ONCE_BYTES, Speaker
 from attachd.state.ring import STDERR, STDOUT, STREAM_NAMES, STREAMS
 from attachd.state.sizes import Size
 from attachd.state.timeline import Change, Timeline
@@ -39,7 +39,10 @@ class Bench:
         self.session.state = self.client.state = State.ATTACHED
         self.received = 0  # bytes
         past = SimpleNamespace(timeline=self.timeline)
-        self.speaker = Speaker(self.stream, self.session, self.feed, past)
+        self.owed = [0]
+        self.speaker = Speaker(
+            self.stream, self.session, self.feed, past, owe=self.owed.append
+        )
 
     def begin(self, credit: int = MUCH, offset: int = 0, **more: str) -> None:
         """Have the client say hello."""
@@ -409,9 +412,28 @@ async def test_unread_answers_are_counted_while_the_client_does_not_read(bench) 
         for number in range(1, 5):
             bench.speaker.tell(say.Report(id=number, report={"text": "x" * 700_000}))
             await trio.testing.wait_all_tasks_blocked()
-        assert bench.speaker.unread == 3
+        assert bench.speaker.unread == 3 * ANSWER_BYTES
+        assert bench.owed[-1] > 3 * ANSWER_BYTES + 700_000
         assert len(await bench.hear_all()) == 4
         assert bench.speaker.unread == 0
+        assert bench.owed[-1] == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_encoded_and_not_read_is_owed_too(bench) -> None:
+    """Until the socket has taken all of it; output is never owed: who is slow has asked for it."""
+    bench.begin()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.speaker.run)
+        bench.output(bytes(3_000_000))
+        await trio.testing.wait_all_tasks_blocked()
+        assert bench.owed[-1] == 0
+        bench.speaker.tell(say.Report(id=1, report={"text": "x" * 700_000}))
+        assert bench.owed[-1] == ANSWER_BYTES
+        while bench.speaker.unread:
+            bench.socket.recv(10_000)
+            await trio.testing.wait_all_tasks_blocked()
+        assert bench.owed[-1] > 700_000
         nursery.cancel_scope.cancel()
 
 

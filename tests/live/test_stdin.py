@@ -156,6 +156,12 @@ async def test_who_does_not_come_back_after_a_restart_has_left(
     assert stdin.state == ("once" if back else "closed")
 
 
+async def test_where_nobody_has_written_nobody_is_waited_for(bench, autojump_clock) -> None:
+    """An idle container's server sleeps from the start."""
+    await bench.server().miss_writers()
+    assert trio.current_time() == 0
+
+
 async def test_whatever_is_under_way_to_a_closed_stdin_is_refused_as_that(bench) -> None:
     """Also what follows bytes that were queued, and forgotten when it closed: no hole is seen."""
     stdin = bench.server()

@@ -324,6 +324,12 @@ async def test_a_lease_that_was_stolen_meanwhile_is_not_freed(bench, autojump_cl
     assert writers.holder == "bob"
 
 
+async def test_the_first_server_waits_for_nobody(autojump_clock) -> None:
+    """Nobody was there who could come back: an idle container's server sleeps from the start."""
+    await Bench().writers.gather()
+    assert trio.current_time() == 0
+
+
 async def test_without_a_holder_nobody_is_waited_for(bench, autojump_clock) -> None:
     """A server whose lease is free has nothing to do."""
     await bench.server().gather()

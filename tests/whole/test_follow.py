@@ -16,11 +16,14 @@ from attachd_clients import (
     follow,
     follow_blocking,
 )
+from attachd_clients.conversation import WINDOW
+from attachd_clients.following import BATCH_BYTES
 from followed import storm
 from harness import PATIENCE, Shop, wait_for
 
 from attachd.errors import UsageError
 from attachd.wire import messages as say
+from attachd.wire.frames import MAX_DATA
 
 pytestmark = pytest.mark.runc
 
@@ -368,3 +371,20 @@ def test_a_manager_that_is_killed_all_the_time_has_each_line_once(shop) -> None:
 
     assert outcome.wrong == ""
     assert outcome.kills == 15
+
+
+async def test_a_batch_is_what_has_come_meanwhile_and_has_a_limit(shop) -> None:
+    """Each batch costs whoever handles it a commit; one message alone must not be all of it."""
+    box = shop.run("seq", "100000", "249999", options=("--linger", "60"))  # seven bytes each
+    shop.ended(box)
+    numbers, first = [], 0
+    with trio.fail_after(PATIENCE):
+        async with follow(box, root=str(shop.root)) as records:
+            while records._client._conversation.position < WINDOW - MAX_DATA:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            while batch := await records.batch():
+                numbers += [int(record.text) for record in batch if isinstance(record, Line)]
+                first = first or records.position.offset
+
+    assert BATCH_BYTES - 7 <= first <= BATCH_BYTES + MAX_DATA
+    assert (numbers == list(range(100_000, 250_000))) is True

@@ -18,7 +18,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from siege import Besieged, Crowd, Peer, charge, fill
+from siege import KINDS, Besieged, Crowd, Peer, charge, fill
+
+from attachd.live.door import UNREAD_BYTES
+from attachd.live.speaker import ANSWER_BYTES
 
 pytestmark = pytest.mark.runc
 
@@ -31,7 +34,7 @@ def test_each_kind_of_hostile_peer_is_let_go_and_disturbs_nobody(shop) -> None:
     """Half-open, one byte a second, 4 GB, deep nesting, unread: the follower misses no byte."""
     print(f"seed {SEED}")
     besieged = Besieged(shop)
-    wrong, peak = charge(besieged, 90, random.Random(SEED))
+    wrong, peak = charge(besieged, 100, random.Random(SEED))
     print(f"{peak:.0f} MB")
 
     assert wrong == []
@@ -55,6 +58,30 @@ def test_when_it_is_full_the_container_can_still_end(shop) -> None:
 
     assert besieged.end().wrong == ""
     again.close()
+
+
+@pytest.mark.slow
+def test_answers_that_nobody_reads_have_one_bound_for_all(shop) -> None:
+    """Each asks for as much as it may; who has most is cut off, and nobody who reads is."""
+    besieged = Besieged(shop)
+    crowd = Crowd()
+    peers = [KINDS["cunning"][0](besieged.path, random.Random(SEED)) for _ in range(300)]
+    for peer in peers:
+        crowd.add(peer)
+    few = UNREAD_BYTES // (
+        500 * ANSWER_BYTES
+    )  # the socket has some of what each has asked for
+    assert few < len(peers)
+    deadline = time.monotonic() + PATIENCE
+    while len(crowd) > few and time.monotonic() < deadline:
+        crowd.act(100)
+
+    assert 0 < len(crowd) <= few
+    report = json.loads(shop.ctl("stats", besieged.box))
+    assert report["server_pid"] == besieged.server
+    assert report["clients"][0]["name"] == "honest"
+    crowd.close()
+    assert besieged.end().wrong == ""
 
 
 class Visitors(RuleBasedStateMachine):
