@@ -156,6 +156,7 @@ def keep_on(
             if exec_header.runtime_pid:
                 name = kept.split("/")[1]
                 strangers.add(execs.adopt(name), servers.kept.get(parcel(name, "pidfd"), -1))
+    os.eventfd_write(table.news, 1)  # the server may wait for what was noted of them
     adjustment = config["oom_score_adj"]
     keep.lower_oom_score(adjustment if isinstance(adjustment, int) else None)
     keeper = keep.Keeper(table, header, servers, execs, ears, strangers)

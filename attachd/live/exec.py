@@ -35,6 +35,9 @@ from attachd.state.lifecycle import Phase, phase_of
 #: What the keeper holds for the server; ``terminal`` comes when the runtime has made it.
 PARTS = ("header", "ring", "intake", "stdin", "stdout", "stderr", "inner", "terminal", "pidfd")
 
+#: How a runtime has ended, as a shell tells it, that was killed (with its keeper, as a rule).
+KILLED = 128 + signal.SIGKILL
+
 #: A runtime that was killed is reaped at once.
 REAP_SECONDS = 1.0
 
@@ -276,7 +279,12 @@ class Exec:
             before = waiting
 
     def _last_words(self) -> str:
-        """Return what the runtime said where the program's stderr would have been."""
+        """Return what the runtime said where the program's stderr would have been.
+
+        Of one that was killed nobody knows whether the program ran already, and it was that.
+        """
+        if self._header.failed == KILLED:
+            return ""
         left = LAST_READS if self._words.fd >= 0 else 0
         while left and self._words.listen():
             left -= 1

@@ -205,6 +205,7 @@ class Shim:
             "id": self.settings.id,
             "keeper_pid": self._guardian.pid,
             "server_pid": os.getpid(),
+            "tasks": trio.lowlevel.current_statistics().tasks_living,
             "version": __version__,
             "upgrades": self._header.upgrades,
             **self.program.report(most),

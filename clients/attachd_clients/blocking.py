@@ -194,8 +194,8 @@ class BlockingClient:
         """Connect and be welcomed. For ``attach_blocking`` alone."""
         # Until an exec runs may take as long as its container's --create-timeout.
         deadline = _deadline(None if self._conversation.spec else PATIENCE_SECONDS)
-        while self._files is None and not self._conversation.attached:
-            self._turn(deadline)
+        while not (self._conversation.attached or self._over or self._files is not None):
+            self._turn(deadline)  # over: it was all there was to say, welcome to goodbye
 
     def leave(self) -> None:
         """Say detach and close. For ``attach_blocking`` alone."""

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from attachd_clients import attach_blocking
 from harness import PATIENCE, wait_for
 
 pytestmark = pytest.mark.runc
@@ -184,6 +185,21 @@ def test_inspect_of_a_running_container_tells_state_and_shim(shop) -> None:
     assert found["shim"]["server_pid"] == shop.server(box)
     assert found["shim"]["bytes"] == {"stdout": 5, "stderr": 0}
     assert os.path.isdir(f"/proc/{found['state']['pid']}")
+
+
+def test_stats_count_the_servers_tasks(shop) -> None:
+    """A client costs some while it is there, and none when it has gone."""
+    box = shop.run("sleep", "1000")
+
+    def tasks() -> int:
+        return json.loads(shop.ctl("stats", box))["tasks"]
+
+    before = tasks()
+    with attach_blocking(box, root=str(shop.root), since="none"):
+        during = tasks()
+    wait_for(lambda: tasks() == before)
+
+    assert during > before > 0
 
 
 def test_stats_count_bytes_and_clients(shop) -> None:

@@ -193,3 +193,23 @@ def test_the_keepers_death_does_not_leave_a_client_waiting(shop) -> None:
 
     assert client.returncode == 9
     assert (new.returncode, new.stderr) == (0, b"")
+
+
+def test_what_a_killed_birth_has_said_is_not_told_as_the_runtimes_words(shop) -> None:
+    """The program ran already, and spoke, when its keeper was killed: the reason is that."""
+    runtime = shop.scratch / "runtime"
+    runtime.write_text(
+        '#!/bin/sh\nrunc "$@" || exit\ncase "$*" in *exec*) exec sleep 1000;; esac\n'
+    )
+    runtime.chmod(0o755)
+    box = shop.run("sleep", "1000", options=("--runtime", runtime))
+    ran = inside(shop, box, "ran")
+    command = ("sh", "-c", "echo my own words >&2; echo >/ran; sleep 1000")
+    client = shop.popen("attachctl", "exec", box, *command)
+    wait_for(ran.exists)
+    os.kill(shop.keeper(box), signal.SIGKILL)
+    _, words = client.communicate(timeout=PATIENCE)
+
+    assert client.returncode == 125
+    assert b"my own words" not in words
+    assert b"137" in words
