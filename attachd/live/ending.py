@@ -64,12 +64,12 @@ def write_record(
 ) -> dict[str, object]:
     """Put the exit record where readers look for it, whole and on the disk; return it.
 
-    A server that died after it had been written finds it at the first of ``paths``, and leaves
-    it as it is.
+    What a server before us has put at the first of ``paths`` stays as it is, however little
+    later that one died: somebody may have read it.
     """
-    if header.ended:
-        with contextlib.suppress(OSError, ValueError):
-            return files.read_json(paths[0])
+    told = _told_before(paths[0], stream_id)
+    if told is not None and header.ended:
+        return told
     index = feed.index
     ending = Ending(
         code=header.exit_code,
@@ -84,12 +84,20 @@ def write_record(
         log_dropped=max((log.dropped for log in logs), default=0),
         restarts=header.restarts,
     )
-    record = exit_record(container, stream_id, ending, execution=execution)
+    record = told or exit_record(container, stream_id, ending, execution=execution)
     for path in paths:
         ours = path == paths[0]
         _write(path, to_json(record), mode=0o600 if ours else 0o644)
     header.ended = 1
     return record
+
+
+def _told_before(path: str, stream_id: str) -> dict[str, object] | None:
+    """Return the record that is there already, unless it is another program's."""
+    with contextlib.suppress(OSError, ValueError):
+        found = files.read_json(path)
+        return found if found.get("stream_id") == stream_id else None
+    return None
 
 
 def _write(path: str, data: bytes, *, mode: int) -> None:
