@@ -1,4 +1,18 @@
-"""server: the server of one container is killed at random moments while much output flows."""
+"""server: the server of one container is killed at random moments while much output flows.
+
+Most moments are places in the output, as the kernel counts it; some come while the server starts,
+some when it has been at work for a while, and one when the container ends. A client follows from
+the first byte to the exit record, others come to known offsets and leave again; none may see a
+gap or an error. In the end both logs, the ring, what ``attach`` shows of it, and the exit record
+with its count of restarts must be exact.
+
+It notices bytes that are not counted by the kernel's position (leave out ``_recover`` in
+``state/ring.py``; note ``newest`` in the header after each splice, and begin there), a stream or
+time that is not noted before the bytes move (leave out ``mark`` in ``live/pump.py``), a log that is
+not cut to what was committed (``ftruncate`` in ``live/shelf.py``'s ``adopt``), restarts that
+nobody counts (``keeper/keep.py``), and a client that goes on one byte off (``position`` in
+``attachd_clients/conversation.py``'s ``hello``).
+"""
 
 import argparse
 import random
