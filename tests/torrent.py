@@ -187,9 +187,12 @@ class Storm:
             self._moved = trio.Event()
 
     async def _wait_heard(self, offset: int) -> None:
-        with trio.fail_after(PATIENCE):
+        """Return when the follower has everything before ``offset``."""
+        with trio.move_on_after(PATIENCE):
             while self._listener.offset < offset:
                 await self._moved.wait()
+            return
+        raise AssertionError(f"the client stays at {self._listener.offset} before {offset}")
 
     async def _keep_visiting(self, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
         """Come to places where others have been, stay for a while, and leave again."""
