@@ -5,6 +5,7 @@ kills, and moments are places in the output. Lines come through the library: std
 storm, too.
 """
 
+import contextlib
 import json
 import random
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import trio
-from attachd_clients import attach
+from attachd_clients import attach, attach_blocking
 from attachd_clients.aio import Client
 from harness import PATIENCE, Shop, wait_for
 from hearing import TAIL_BYTES, Heard, Ledger, Listener, Mark, cri_sums, sum_of
@@ -202,21 +203,34 @@ class Storm:
             while True:
                 await self._wait_heard(1)
                 if self._marks:
-                    mark = chance.choice(self._marks)
-                    with trio.move_on_after(chance.uniform(0, STAY_SECONDS)):
-                        await self._visit(Listener(self._ledger, mark))
+                    listener = Listener(self._ledger, chance.choice(self._marks))
+                    await self._visit(listener, chance.uniform(0, STAY_SECONDS), chance)
                     self._visits += 1
+                    self._visited += listener.compared
                 await trio.sleep(chance.uniform(0, 0.1))
 
-    async def _visit(self, listener: Listener) -> None:
-        since, seen = f"offset:{listener.offset}", 0
-        async with attach(
-            self._box, root=str(self._shop.root), since=since, role="viewer"
-        ) as client:
+    async def _visit(self, listener: Listener, seconds: float, chance: random.Random) -> None:
+        if chance.randrange(2):
+            await trio.to_thread.run_sync(self._visit_blocking, listener, seconds)
+        else:
+            with trio.move_on_after(seconds):
+                await self._visit_with_trio(listener)
+
+    async def _visit_with_trio(self, listener: Listener) -> None:
+        async with attach(self._box, **self._ticket(listener)) as client:
             async for event in client:
                 listener.hear(event)
-                self._visited += listener.compared - seen
-                seen = listener.compared
+
+    def _visit_blocking(self, listener: Listener, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        with attach_blocking(self._box, **self._ticket(listener)) as client:
+            with contextlib.suppress(TimeoutError):
+                while (event := client.receive(max(0, end - time.monotonic()))) is not None:
+                    listener.hear(event)
+
+    def _ticket(self, listener: Listener) -> dict[str, str]:
+        since = f"offset:{listener.offset}"
+        return {"root": str(self._shop.root), "since": since, "role": "viewer"}
 
     # What is left
 
