@@ -76,11 +76,13 @@ def write_record(
 ) -> dict[str, object]:
     """Put the exit record where readers look for it, whole and on the disk; return it.
 
-    A server that died after it had been written finds it at ``path``, and leaves it as it is.
+    What a server before us has put at ``path`` stays as it is, however little later that one
+    died: somebody may have read it.
     """
-    if header.ended:
-        with contextlib.suppress(OSError, ValueError):
-            return files.read_json(path)
+    told = _told_before(path, stream_id)
+    if told is not None:
+        header.ended = 1
+        return told
     index = feed.index
     ending = Ending(
         code=header.exit_code,
@@ -148,6 +150,14 @@ class Copy:
                 return error
             self._header.copied = 1
         return None
+
+
+def _told_before(path: str, stream_id: str) -> dict[str, object] | None:
+    """Return the record that is there already, unless it is another program's."""
+    with contextlib.suppress(OSError, ValueError):
+        found = files.read_json(path)
+        return found if found.get("stream_id") == stream_id else None
+    return None
 
 
 async def clean_up(header: Header, container: Container, settings: Settings) -> None:

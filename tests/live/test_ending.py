@@ -1,8 +1,10 @@
-"""The last bytes: how long they are waited for, and for whom longer."""
+"""The last bytes: how long they are waited for, and for whom longer; and the record of it all."""
 
+import json
 import math
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import trio
@@ -10,24 +12,38 @@ import trio.testing
 
 from attachd.keeper.descriptors import make_ring, map_header
 from attachd.live.brake import Brake
-from attachd.live.ending import drain
+from attachd.live.ending import drain, write_record
 from attachd.live.feed import Feed
+from attachd.state.header import Header
 from attachd.state.ring import STREAMS
 
 RING = 65536
 
 
 @pytest.fixture
-def feed() -> Iterator[Feed]:
-    """A ring that is full."""
+def memory() -> Iterator[tuple[int, Header]]:
+    """A ring's descriptor, and its header."""
     ring, header = make_ring(RING)
-    made = Feed(ring, map_header(header))
+    yield ring, map_header(header)
+    for fd in (ring, header):
+        os.close(fd)
+
+
+@pytest.fixture
+def header(memory) -> Header:
+    """The header of the feed."""
+    return memory[1]
+
+
+@pytest.fixture
+def feed(memory) -> Feed:
+    """A ring that is full."""
+    ring, header = memory
+    made = Feed(ring, header)
     os.write(ring, b"x" * RING)
     made.index.mark(STREAMS[0], 1)
     made.arrived(RING)
-    yield made
-    for fd in (ring, header):
-        os.close(fd)
+    return made
 
 
 @pytest.fixture
@@ -136,3 +152,40 @@ async def test_what_was_written_before_the_end_comes_as_fast_as_it_is_read(
         nursery.cancel_scope.cancel()
 
     assert feed.index.newest == RING + step * steps
+
+
+@pytest.mark.parametrize("ended", [0, 1])
+def test_a_record_that_somebody_may_have_read_stays_as_it_is(feed, header, tmp_path, ended):
+    """Also when its server died at once, before it had noted that it was there."""
+    path = tmp_path / "exit.json"
+    before = write_down(header, feed, path)
+    text = path.read_bytes()
+    header.restarts, header.ended = 1, ended
+
+    assert write_down(header, feed, path) == before
+    assert path.read_bytes() == text
+    assert header.ended == 1
+
+
+def test_a_record_of_an_earlier_program_is_no_record_of_ours(feed, header, tmp_path) -> None:
+    """Nor is what is no record at all."""
+    path = tmp_path / "exit.json"
+    for text in (json.dumps({"stream_id": "theirs", "restarts": 9}), "}", "[]"):
+        path.write_text(text)
+        header.ended = 0
+
+        assert write_down(header, feed, path)["restarts"] == 0
+        assert json.loads(path.read_bytes())["stream_id"] == "ours"
+        path.unlink()
+
+
+def write_down(header: Header, feed: Feed, path: Path) -> dict[str, object]:
+    return write_record(
+        header,
+        feed,
+        container="box",
+        stream_id="ours",
+        path=str(path),
+        oom_kills=0,
+        drained=True,
+    )
