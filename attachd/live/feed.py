@@ -58,6 +58,7 @@ class Feed:
         self.listeners: set[Callable[[], None]] = (
             set()
         )  #: called at each change; must not wait
+        self.readers = 0  #: clients that want output, also those that are not listening now
         self.end_listeners: set[Callable[[], None]] = set()  #: called when the record is there
         self.starved: set[Bell] = set()  #: rung when a pump must wait for room
         self._bells: set[Bell] = set()

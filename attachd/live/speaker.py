@@ -64,6 +64,7 @@ class Speaker:
         self._rest = b""  #: encoded, and not yet written
         self._idle = False  #: the task waits: others may write
         self._cursor: Cursor | None = None
+        self._reads = False  #: it is one of the feed's readers
         self._credit = 0
         self._disconnects = False
         self._brake: Brake | None = None
@@ -129,9 +130,13 @@ class Speaker:
         feed = self._feed
         # Thousands who want no output must not be asked at each of its bytes.
         (feed.listeners if self._cursor else feed.end_listeners).add(self._speak_at_once)
+        self._reads = self._cursor is not None
+        feed.readers += self._reads
 
     def end(self) -> None:
         """Say nothing more."""
+        self._feed.readers -= self._reads
+        self._reads = False
         self._feed.listeners.discard(self._speak_at_once)
         self._feed.end_listeners.discard(self._speak_at_once)
         if self._recall is not None:
@@ -175,7 +180,7 @@ class Speaker:
             if batch:
                 self._rest, self._sending = b"", True
                 self._tell_owed()
-                await self._stream.send_all(batch)
+                await self._send(batch)
                 self._sending, self._batched = False, 0
                 self._tell_owed()
                 if self._brake is not None:
@@ -190,6 +195,18 @@ class Speaker:
                     await self._bell.wait()
                 finally:
                     self._idle = False
+
+    async def _send(self, batch: bytes) -> None:
+        """Write all; meanwhile nothing that comes is told to us, since we look again anyway.
+
+        Thousands who do not read must not be asked at each byte, either.
+        """
+        listeners = self._feed.listeners
+        listens = self._speak_at_once in listeners
+        listeners.discard(self._speak_at_once)
+        await self._stream.send_all(batch)
+        if listens and self._reads:
+            listeners.add(self._speak_at_once)
 
     async def watch(self) -> None:
         """Take the brake from a client that has held the container up for too long."""
@@ -272,7 +289,7 @@ class Speaker:
 
     @property
     def _batch_bytes(self) -> int:
-        share = ALL_BATCHES_BYTES // max(1, len(self._feed.listeners))
+        share = ALL_BATCHES_BYTES // max(1, self._feed.readers)
         return min(BATCH_BYTES, max(MIN_BATCH_BYTES, share))
 
     def _next_answer(self) -> say.Message:

@@ -7,6 +7,9 @@ their pongs tell, less what it has handled.
 
 A machine that cannot keep up is no failure: then the follower needs longer than the containers
 do, and nothing may be lost either.
+
+The seed draws when each begins. Seen to fail, with both followers: with a byte told twice
+(``cursor.offset -= 1`` once in ``_next_step``).
 """
 
 import argparse

@@ -495,3 +495,24 @@ async def test_a_client_that_has_gone_ends_its_own_speaker_alone(bench) -> None:
             bench.output(b"k")
             bench.speaker.tell(say.Done(id=1))
     assert len(broken) == 1
+
+
+async def test_who_does_not_read_is_not_told_of_each_byte(bench) -> None:
+    """Thousands of such would cost the container its time; who reads again misses nothing."""
+    bench.begin()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.speaker.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(bench.feed.listeners) == 1
+        said = [b"%07d" % number * 100_000 for number in range(3)]
+        for data in said:
+            bench.output(data)
+            await trio.testing.wait_all_tasks_blocked()
+        assert bench.feed.listeners == set()
+        assert bench.feed.readers == 1
+        heard = await bench.hear_all()
+        assert (data_of(heard) == b"".join(said)) is True
+        assert len(bench.feed.listeners) == 1
+        nursery.cancel_scope.cancel()
+    bench.speaker.end()
+    assert bench.feed.readers == 0
