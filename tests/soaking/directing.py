@@ -21,7 +21,7 @@ from soaking.saying import Wrong
 from soaking.steps import Step
 
 #: So many act at the same time, until so many steps were made; then everything must be quiet.
-HANDS, STEPS = 6, 40
+HANDS, STEPS = 6, 30
 
 #: So much of the log of actions is told when something is wrong.
 REMEMBERED = 50
@@ -92,7 +92,7 @@ def plan(seed: int, number: int, roles: list[Role]) -> Plan:
 class Wish(NamedTuple):
     """What is asked of a soak."""
 
-    seconds: float
+    seconds: float  #: of acting, from when all containers are there
     seed: int
     containers: int = 8
     report_every: float = 60.0  #: seconds
@@ -119,7 +119,8 @@ class Soak:
         try:
             async with cast(self._shop, self._roles) as boxes:
                 await self._calm(boxes)
-                while time.monotonic() < self._began + self._wish.seconds:
+                over = time.monotonic() + self._wish.seconds
+                while time.monotonic() < over:
                     await self._act(boxes)
                     await self._calm(boxes)
                     self._tell(boxes)

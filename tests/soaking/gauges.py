@@ -28,7 +28,7 @@ MORTAL = {"descriptors": 2, "files": 4}
 SETTLED = 5.0
 
 #: With fewer samples than this nothing can be said of memory, and of the rest.
-ENOUGH, FEW = 9, 3
+ENOUGH, FEW = 9, 2
 
 
 class Sample(NamedTuple):
@@ -102,7 +102,7 @@ class Series:
         known = [x for x in self.samples if gauge in x.values and x.age >= youngest]
         if len(known) < (ENOUGH if slow else FEW) or (slow and self._mortal):
             return None
-        third = len(known) // 3
+        third = max(1, len(known) // 3)
         early = known[third:-third] if slow else known[:third]
         before = min(sample.values[gauge] for sample in early)
         last = min(sample.values[gauge] for sample in known[-third:])
