@@ -11,6 +11,7 @@ import trio
 
 from attachd.errors import AttachdError
 from attachd.history.reading import Chunk, History
+from attachd.live.accepting import NO_ROOM
 from attachd.live.feed import Feed
 from attachd.live.logfile import LogFile
 from attachd.live.threads import in_thread
@@ -23,6 +24,9 @@ MAX_OPEN = 256
 
 #: So many clients' questions are answered at once; other threads are for writing the log.
 THREADS = 16
+
+#: A file for which there is no descriptor now is there all the same: it is tried again so often.
+RETRY_SECONDS = 0.2
 
 Reading = Generator[Chunk | Missed, None, None]
 
@@ -112,6 +116,10 @@ class Recall:
             try:
                 found = await in_thread(_take, self._reading, most, limiter=self._threads)
             except (AttachdError, OSError) as error:
+                if _is_over_soon(error):
+                    self.close()
+                    await trio.sleep(RETRY_SECONDS)
+                    continue
                 _log.error("history from %d: %s", offset, error)
             if not found:
                 self.close()
@@ -127,6 +135,12 @@ class Recall:
         self._open.discard(self)
         if reading is not None:
             reading.close()
+
+
+def _is_over_soon(error: BaseException) -> bool:
+    """True when descriptors or memory are wanting, by which an error of ours may have come."""
+    cause = error if isinstance(error, OSError) else error.__context__
+    return isinstance(cause, OSError) and cause.errno in NO_ROOM
 
 
 def _take(reading: Reading, most: int) -> list[Chunk | Missed]:

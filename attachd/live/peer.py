@@ -31,9 +31,8 @@ class Peer(NamedTuple):
 
 def peer_of(fd: int) -> Peer:
     """Return who has connected to a socket."""
-    ours = socket.socket(
-        socket.AF_UNIX, socket.SOCK_STREAM, fileno=fd
-    )  # there may be no other
+    # Not through a descriptor of its own: there may be no other.
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=fd)
     try:
         packed = ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     finally:

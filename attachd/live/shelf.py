@@ -411,9 +411,8 @@ class Shelf:
             "files": [entry._asdict() for entry in entries],
         }
         text = json.dumps(record).encode() + b"\n"
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # the directory was removed: who will ask?
+        # Where the directory was removed nobody will ask.
+        with contextlib.suppress(FileNotFoundError):
             files.write_whole(self._list, text, mode=0o600)
         self._unlisted = False
 

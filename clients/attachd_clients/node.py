@@ -103,9 +103,8 @@ class Node:
         if limit is None:
             raise error
         if not self._blind:
-            self._patience.deadline = (
-                -math.inf
-            )  # who waits already, waits as we do from now on
+            # Who waits already waits no longer than others from now on.
+            self._patience.deadline = -math.inf
             print(
                 f"attachctl: all inotify watches are in use (fs.inotify.{limit}):"
                 " looking once a second instead",

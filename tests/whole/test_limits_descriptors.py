@@ -103,6 +103,27 @@ def test_the_end_is_recorded_without_descriptors(shop) -> None:
     assert "Traceback" not in words(shop, box)
 
 
+def test_old_output_that_cannot_be_read_now_is_no_gap(shop) -> None:
+    """It is in the log: who wants it waits until the server may open that."""
+    options = ("-i", "--ring-size", "65536")
+    box = shop.run("sh", "-c", f"{COUNT}; read x", options=options)
+    server = wait_for(lambda: shop.server(box))
+    shop.ctl("send", box, "")
+    wait_for(lambda: json.loads(shop.ctl("stats", box))["newest"] == len(SAID))
+    wait_for(lambda: json.loads(shop.ctl("stats", box))["connected"] == 1)
+    with pinched(server, 1):
+        reader = shop.popen("attach", "--from", "start", "--read-only", box)
+        wait_for(lambda: len(descriptors(server)) >= limit_of(server))
+    shop.ctl("send", box, "")
+    seen, told = reader.communicate(timeout=PATIENCE)
+
+    assert (seen == SAID, told) == (True, b"")
+
+
+def limit_of(pid: int) -> int:
+    return resource.prlimit(pid, resource.RLIMIT_NOFILE)[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("whose", ["server", "keeper"])
 def test_an_exec_works_or_is_refused(shop, whose) -> None:
