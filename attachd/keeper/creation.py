@@ -17,6 +17,9 @@ from attachd.keeper.runtime import Words, call, failure
 from attachd.state.header import Header
 from attachd.state.sizes import DEFAULT_SIZE
 
+#: What is above is the status of who was killed, as a shell tells it.
+KILLED = 128
+
 #: runc delete and state are quick or stuck.
 CALL_LIMIT = 60.0
 
@@ -177,6 +180,7 @@ def _write_state(shim: Shim, header: Header, phase: str) -> None:
         "bundle": config.bundle,
         "runtime": list(shim.runtime.command()),
         "started": header.started,
+        "started_clock": header.started_clock,
         "cgroups": _cgroups(header.pid),
         "pipes": {} if config.terminal else _pipes(shim.table),
         "recovered": 0,
@@ -206,11 +210,17 @@ def _cgroups(pid: int) -> list[str]:
         return []
 
 
-def undo(shim: Shim, environment: dict[str, str]) -> None:
-    """Leave nothing of a failed creation: container, files, directory, log."""
+def undo(shim: Shim, environment: dict[str, str], error: Exception) -> None:
+    """Leave nothing of a failed creation: container, files, directory, log.
+
+    A runtime that was killed could not clean up, and is asked to forget an id that it says not to
+    know (runc delete --force removes its own directory then). One that has failed by itself has
+    done so, and the id may be another's.
+    """
     config = shim.config
     known = _known(shim, environment)
-    if known.get("bundle") == config.bundle:
+    killed = isinstance(error, RuntimeFailed) and error.status > KILLED
+    if known.get("bundle") == config.bundle or (killed and not known):
         _quietly(shim, environment, "delete", "--force", config.id)
     leftovers.kill_children()
     if not known:

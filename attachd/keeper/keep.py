@@ -46,7 +46,7 @@ def keep(shim: creation.Shim, report_fd: int) -> None:
     try:
         shim = creation.bring_up(shim, header, environment)
     except (AttachdError, OSError) as error:
-        creation.undo(shim, environment)
+        creation.undo(shim, environment, error)
         report.send(report_fd, report.of_error(report.as_attachd_error(error)))
         return
     report.send(report_fd, report.of_pid(header.pid))

@@ -157,6 +157,7 @@ class Container:
             state = files.read_json(path) | {
                 "phase": self.phase.value,
                 "started": self._header.started,
+                "started_clock": self._header.started_clock,
                 "deleted": deleted,
             }
             files.write_json(path, state)
@@ -183,17 +184,9 @@ class Container:
         self.write_phase()
 
 
-def run_time(
-    header: Header,
-    clock: Callable[[], int] = time.monotonic_ns,
-    wall: Callable[[], int] = time.time_ns,
-) -> float:
-    """Return for how many seconds a container that was started has run.
-
-    A keeper of an older attachd has noted its start by the wall's clock alone.
-    """
-    began = header.started_clock
-    return (clock() - began if began else wall() - header.started) / 1e9
+def run_time(header: Header, clock: Callable[[], int] = time.monotonic_ns) -> float:
+    """Return for how many seconds a container that was started has run."""
+    return (clock() - header.started_clock) / 1e9
 
 
 async def watch_keeper(fd: int, header: Header, news: News, guardian: Guardian) -> None:

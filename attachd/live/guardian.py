@@ -13,7 +13,7 @@ from attachd.keeper.descriptors import Table
 from attachd.keeper.processes import spawn
 from attachd.state.header import Header
 
-#: When there is no process to be had (fork(2), EAGAIN, ENOMEM), it is tried again.
+#: When there is no process or no descriptor to be had (EAGAIN, ENOMEM, EMFILE), it is tried again.
 RETRY_SECONDS = 1.0
 
 
@@ -52,8 +52,28 @@ class Guardian:
             self._when_changed(self.pid)
 
     def _start_heir(self) -> bool:
-        """Hand all that we have to a new keeper; return False when it cannot be started."""
-        server, keeper = parcels.make()
+        """Hand all that we have to a new keeper.
+
+        Returns False when there are no descriptors for it now, or no process.
+        """
+        try:
+            server, keeper = parcels.make()
+        except OSError:
+            return False
+        try:
+            pid = self._spawn_heir(server, keeper)
+        except OSError:
+            os.close(server)
+            return False
+        finally:
+            os.close(keeper)
+        os.close(self._pidfd)
+        self._pidfd, self.pid = os.pidfd_open(pid), pid
+        self._post.redirect(server)
+        return True
+
+    def _spawn_heir(self, server: int, keeper: int) -> int:
+        """Start it with both ends of the parcels' way; return its pid. Raises OSError."""
         own = os.pidfd_open(os.getpid())
         stdin = -1 if self._header.stdin_closed else self._table.stdin
         table = self._table._replace(
@@ -64,17 +84,9 @@ class Guardian:
         argv += [f"{name}={fd}" for name, fd in named.items()]
         try:
             inherit = tuple(named.values())
-            pid = spawn(argv, dict(os.environ), (0, 1, 2), inherit, (signal.SIGTERM,))
-        except OSError:
-            os.close(server)
-            return False
+            return spawn(argv, dict(os.environ), (0, 1, 2), inherit, (signal.SIGTERM,))
         finally:
-            os.close(keeper)
             os.close(own)
-        os.close(self._pidfd)
-        self._pidfd, self.pid = os.pidfd_open(pid), pid
-        self._post.redirect(server)
-        return True
 
 
 def _pid_of(pidfd: int) -> int:

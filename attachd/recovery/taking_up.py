@@ -130,6 +130,7 @@ def _stdio(left: Left) -> tuple[dict[str, int], list[str]]:
 def _fill(header: Header, left: Left, *, alive: bool) -> None:
     """Write what the keeper's words say of a container that was made long ago."""
     header.pid = left.pid
+    header.started_clock = int(str(left.state.get("started_clock", 0)))
     header.started = int(str(left.state.get("started", 0)))
     if not alive:
         header.exit_time = time.time_ns()

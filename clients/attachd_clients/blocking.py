@@ -81,6 +81,7 @@ class BlockingClient:
     _peer: socket.socket | None = None
     _files: Iterator[Event] | None = None
     _over: bool = False
+    _rest: bytearray = attrs.field(factory=bytearray)  #: of a frame that is half sent
 
     @property
     def welcome(self) -> say.Welcome | None:
@@ -237,7 +238,7 @@ class BlockingClient:
             raise TimeoutError(f"{self.place.id} did not answer in time")
         try:
             peer.settimeout(left)
-            peer.sendall(self._conversation.outgoing())
+            self._send(peer)
             ready, _, _ = select.select([peer], [], [], left)
             if not ready:
                 raise TimeoutError(f"{self.place.id} did not answer in time")
@@ -248,6 +249,12 @@ class BlockingClient:
         except OSError:
             self._lose()
         self._heed_goodbye()
+
+    def _send(self, peer: socket.socket) -> None:
+        """Send what is queued. Raises TimeoutError; then the rest is sent first next time."""
+        self._rest += self._conversation.outgoing()
+        while self._rest:
+            del self._rest[: peer.send(self._rest)]
 
     def _heed_goodbye(self) -> None:
         goodbye = self._conversation.goodbye
@@ -266,6 +273,7 @@ class BlockingClient:
         self._over |= self._conversation.exited
 
     def _drop(self) -> None:
+        self._rest.clear()
         if self._peer is not None:
             self._peer.close()
             self._peer = None

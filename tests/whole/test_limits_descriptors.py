@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from attachd_clients import attach_blocking
-from harness import PATIENCE, cri_streams, wait_for
+from harness import PATIENCE, cri_streams, is_alive, wait_for
 
 pytestmark = pytest.mark.runc
 
@@ -148,6 +148,22 @@ def test_an_exec_works_or_is_refused(shop, whose) -> None:
 
     assert outcomes == {0, 125}
     assert shop.server(box) == server, words(shop, box)
+    assert "Traceback" not in words(shop, box)
+
+
+def test_a_keeper_that_is_killed_has_an_heir_when_there_are_descriptors(shop) -> None:
+    """The server lives on without one until then."""
+    box = shop.run("sh", "-c", "read x; exit 5", options=("-i",))
+    told = json.loads(shop.ctl("stats", box))
+    with pinched(told["server_pid"]):
+        os.kill(told["keeper_pid"], signal.SIGKILL)
+        wait_for(lambda: not is_alive(told["keeper_pid"]))
+        early = shop.popen("attachctl", "send", box, "")
+    wait_for(lambda: shop.keeper(box) != told["keeper_pid"])
+    early.communicate(timeout=PATIENCE)
+
+    assert early.returncode == 0
+    assert shop.ended(box)["exit_code"] == 5
     assert "Traceback" not in words(shop, box)
 
 

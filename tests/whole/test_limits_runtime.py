@@ -74,6 +74,7 @@ def nothing_is_left(shop, box: str) -> None:
         ["find", "/sys/fs/cgroup", "-name", f"*{box}*"], stdout=subprocess.PIPE, check=False
     )
     assert found.stdout == b""
+    assert not Path(f"/run/runc/{box}").exists()
 
 
 def one_line(done: subprocess.CompletedProcess[bytes]) -> str:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -421,6 +422,19 @@ def test_recovered_again_and_killed_in_turn(shop, orphan) -> None:
     record = shop.ended(orphan)
     assert (record["exit_code"], record["recovered"]) == (7, 3)
     assert shop.ctl("logs", orphan) == numbers(1, 2000)
+
+
+def test_a_timeout_counts_from_the_first_start(shop) -> None:
+    """It is over when the container is taken up again: it is enforced at once."""
+    box = shop.run("sleep", "1000", options=("--timeout", "3"))
+    wait_for(lambda: shop.ctl("stats", box))
+    shop.kill_shim(box)
+    started = shop.state(box)["started_clock"]
+    wait_for(lambda: time.monotonic_ns() > started + 3 * 10**9)
+    recover(shop, box)
+
+    record = shop.ended(box)
+    assert (record["reason"], record["timed_out"]) == ("timeout", True)
 
 
 def test_created_and_not_started_is_recovered_and_started(shop) -> None:

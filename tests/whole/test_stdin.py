@@ -1,7 +1,9 @@
 """Requirement 6: stdin."""
 
 import hashlib
+import os
 import random
+import signal
 import subprocess
 
 import pytest
@@ -219,3 +221,20 @@ def test_an_attach_without_stdin_sends_none(shop) -> None:
 
     for client in silent:
         assert client.communicate(timeout=PATIENCE)[0] == b"got this\n"
+
+
+def test_a_send_that_has_timed_out_in_a_frame_goes_on_with_the_same_frame(shop) -> None:
+    """The server stood still in the middle of it: what comes next is no new frame."""
+    data = random.Random(5).randbytes(1_500_000)
+    box = shop.run("sha256sum", options=("-i",))
+    with attach_blocking(box, root=str(shop.root), since="none") as client:
+        server = client.status(PATIENCE)["server_pid"]
+        os.kill(server, signal.SIGSTOP)
+        with pytest.raises(TimeoutError):
+            client.send(data, 0.3)
+        os.kill(server, signal.SIGCONT)
+        client.send(b"end", PATIENCE)
+        client.send_eof(PATIENCE)
+    shop.ended(box)
+
+    assert shop.output(box).split()[0].decode() == hashlib.sha256(data + b"end").hexdigest()
