@@ -2,9 +2,13 @@
 
 Everything before the ring's oldest byte has been written to the log, or is told there as a
 gap; so history and ring meet without a seam, however fast the container writes meanwhile.
+
+Clients that read the same history at about the same time share what was read: a thousand of
+them cost little more than one.
 """
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Generator
 
 import trio
@@ -18,9 +22,12 @@ from attachd.live.threads import in_thread
 from attachd.state import asciicast
 from attachd.state.ring import Missed
 
-#: So many clients may have a log file open; of more each opens it again for each piece, so that
-#: clients cannot take all our descriptors.
+#: So many log files may stand open where somebody may go on; of more clients some open theirs
+#: again for each piece, so that clients cannot take all our descriptors.
 MAX_OPEN = 256
+
+#: What was read last is kept for who comes next: of short lines each byte takes several here.
+RECENT_BYTES = 4 << 20
 
 #: So many clients' questions are answered at once; other threads are for writing the log.
 THREADS = 16
@@ -29,6 +36,7 @@ THREADS = 16
 RETRY_SECONDS = 0.2
 
 Reading = Generator[Chunk | Missed, None, None]
+Piece = list[Chunk | Missed]
 
 _log = logging.getLogger(__name__)
 
@@ -42,13 +50,42 @@ class Memory:
         kept = [log for log in logs if log.form != asciicast.FORMAT]
         self._log = min(kept, key=lambda log: log.form == "raw", default=None)
         self._threads = trio.CapacityLimiter(THREADS)
-        self._open: set[Recall] = set()
+        self._recent = Recent()
+        self._standing: OrderedDict[int, Reading] = OrderedDict()  #: by where each goes on
+        self._busy: dict[int, trio.Event] = {}  #: somebody reads on from this offset
+        self._readers = 0
 
     def open(self) -> "Recall | None":
         """Return a reader for one client; None when there is no log."""
         if self._log is None:
             return None
-        return Recall(self._feed, self._history, self._open, self._threads)
+        self._readers += 1
+        return Recall(self)
+
+    def close(self, at: int) -> None:
+        """A reader that has come to ``at`` goes; the file that stands open there with it."""
+        self._readers -= 1
+        self._let_go(at)
+        if not self._readers:
+            self._recent.clear()
+            while self._standing:
+                self._let_go(next(iter(self._standing)))
+
+    async def take(self, offset: int, most: int) -> Piece:
+        """Return what follows ``offset``, which the ring does not have: some ``most`` bytes.
+
+        On cancel: returns when the read that is under way has ended.
+        """
+        while (busy := self._busy.get(offset)) is not None:
+            await busy.wait()
+        piece = self._recent.get(offset)
+        if piece:
+            return piece
+        self._busy[offset] = trio.Event()
+        try:
+            return await self._read_on(offset, most)
+        finally:
+            self._busy.pop(offset).set()
 
     async def find_tail(self, lines: int) -> int:
         """Return the offset where the last ``lines`` lines begin, over both streams.
@@ -75,6 +112,46 @@ class Memory:
         found = await self._ask(lambda history: history.at_time(time))
         return min(found, index.newest)
 
+    async def _read_on(self, offset: int, most: int) -> Piece:
+        """Read from the log: in a file that stands open there, or in one that is opened."""
+        oldest = self._feed.index.oldest
+        while True:
+            reading = self._standing.pop(offset, None)
+            fresh = reading is None
+            reading = reading or self._history().read(offset)
+            piece = await self._read_once(reading, offset, most)
+            if piece:
+                self._stand(piece[-1].end, reading)
+                self._recent.add(offset, piece)
+                return piece
+            reading.close()
+            if piece is None:
+                await trio.sleep(RETRY_SECONDS)
+            elif fresh:
+                return [Missed(offset, oldest)]
+
+    async def _read_once(self, reading: Reading, offset: int, most: int) -> Piece | None:
+        """Return what comes next; nothing at the end, None when it cannot be had just now."""
+        try:
+            return await in_thread(_take, reading, most, limiter=self._threads)
+        except (AttachdError, OSError) as error:
+            if _is_over_soon(error):
+                return None
+            _log.error("history from %d: %s", offset, error)
+            return []
+
+    def _stand(self, at: int, reading: Reading) -> None:
+        """Leave a file open where the next one may go on."""
+        self._let_go(at)
+        self._standing[at] = reading
+        while len(self._standing) > MAX_OPEN:
+            self._let_go(next(iter(self._standing)))
+
+    def _let_go(self, at: int) -> None:
+        reading = self._standing.pop(at, None)
+        if reading is not None:
+            reading.close()
+
     def _history(self) -> History:
         assert self._log is not None
         return History(self._log.segments, self._log.form)
@@ -84,57 +161,63 @@ class Memory:
 
 
 class Recall:
-    """One client's reader of history. It goes on where it was, if that is what is asked for."""
+    """One client's way through history."""
 
-    def __init__(
-        self,
-        feed: Feed,
-        history: Callable[[], History],
-        others: "set[Recall]",
-        threads: trio.CapacityLimiter,
-    ) -> None:
-        self._feed = feed
-        self._make_history = history
-        self._open = others  #: who has a file open
-        self._threads = threads
-        self._reading: Reading | None = None
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
         self._at = -1
+        self._closed = False
 
-    async def take(self, offset: int, most: int) -> list[Chunk | Missed]:
+    async def take(self, offset: int, most: int) -> Piece:
         """Return what follows ``offset``, which the ring does not have: some ``most`` bytes.
 
-        On cancel: returns when the read that is under way has ended.
+        It is shared with others, and not to be changed. On cancel: returns when the read that is
+        under way has ended.
         """
-        oldest = self._feed.index.oldest
-        if self._at != offset:
-            self.close()
-        found: list[Chunk | Missed] = []
-        while not found:
-            fresh = self._reading is None
-            self._reading = self._reading or self._make_history().read(offset)
-            self._open.add(self)
-            try:
-                found = await in_thread(_take, self._reading, most, limiter=self._threads)
-            except (AttachdError, OSError) as error:
-                if _is_over_soon(error):
-                    self.close()
-                    await trio.sleep(RETRY_SECONDS)
-                    continue
-                _log.error("history from %d: %s", offset, error)
-            if not found:
-                self.close()
-                found = [Missed(offset, oldest)] if fresh else []
-        self._at = found[-1].end
-        if len(self._open) > MAX_OPEN:
-            self.close()
-        return found
+        piece = await self._memory.take(offset, most)
+        self._at = piece[-1].end
+        return piece
 
     def close(self) -> None:
-        """Let go of the files."""
-        reading, self._reading = self._reading, None
-        self._open.discard(self)
-        if reading is not None:
-            reading.close()
+        """Let go of the file that may stand open for us."""
+        if not self._closed:
+            self._closed = True
+            self._memory.close(self._at)
+
+
+class Recent:
+    """The pieces of history that were read last, each by the offset where it begins."""
+
+    def __init__(self, most: int = RECENT_BYTES) -> None:
+        self._most = most
+        self._pieces: OrderedDict[int, Piece] = OrderedDict()
+        self._size = 0
+
+    def get(self, offset: int) -> Piece | None:
+        """Return the piece that begins there, if it is kept."""
+        return self._pieces.get(offset)
+
+    def add(self, offset: int, piece: Piece) -> None:
+        """Keep one, and forget the oldest."""
+        self._forget(offset)
+        self._pieces[offset] = piece
+        self._size += _size(piece)
+        while self._size > self._most:
+            self._forget(next(iter(self._pieces)))
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._pieces.clear()
+        self._size = 0
+
+    def _forget(self, offset: int) -> None:
+        piece = self._pieces.pop(offset, None)
+        if piece:
+            self._size -= _size(piece)
+
+
+def _size(piece: Piece) -> int:
+    return sum(len(item.data) for item in piece if isinstance(item, Chunk))
 
 
 def _is_over_soon(error: BaseException) -> bool:
@@ -143,8 +226,8 @@ def _is_over_soon(error: BaseException) -> bool:
     return isinstance(cause, OSError) and cause.errno in NO_ROOM
 
 
-def _take(reading: Reading, most: int) -> list[Chunk | Missed]:
-    found: list[Chunk | Missed] = []
+def _take(reading: Reading, most: int) -> Piece:
+    found: Piece = []
     size = 0
     for item in reading:
         found.append(item)
