@@ -9,7 +9,7 @@ from attachd.errors import UsageError
 from attachd.keeper import files
 from attachd.keeper.config import LogSpec
 from attachd.keeper.processes import start_time
-from attachd.state.exitrecord import CLD_UNKNOWN, Ending, exit_record, to_json
+from attachd.state.exitrecord import CLD_UNSEEN, Ending, exit_record, to_json
 from attachd.state.rights import Policy
 
 
@@ -86,7 +86,7 @@ def close_execs(directory: str, left: Left) -> list[str]:
 
 def _unknown(name: str, left: Left) -> bytes:
     ending = Ending(
-        code=CLD_UNKNOWN,
+        code=CLD_UNSEEN,
         status=0,
         finished=time.time_ns(),
         started=0,

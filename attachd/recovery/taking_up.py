@@ -18,7 +18,7 @@ from attachd.recovery import left as leaving
 from attachd.recovery import logs as log_ends
 from attachd.recovery import pipes
 from attachd.recovery.left import Left
-from attachd.state.exitrecord import CLD_UNKNOWN
+from attachd.state.exitrecord import CLD_UNSEEN
 from attachd.state.header import Header
 
 
@@ -134,7 +134,7 @@ def _fill(header: Header, left: Left, *, alive: bool) -> None:
     header.started = int(str(left.state.get("started", 0)))
     if not alive:
         header.exit_time = time.time_ns()
-        header.exit_code = CLD_UNKNOWN
+        header.exit_code = CLD_UNSEEN
     header.created = 1
 
 

@@ -12,8 +12,18 @@ from attachd.state.times import rfc3339
 #: Values of si_code, waitid(2): how a child ended.
 CLD_EXITED, CLD_KILLED, CLD_DUMPED = 1, 2, 3
 
-#: Stored by whoever saw the container gone but could not learn how (the keeper had died).
+#: Stored by whoever saw the container gone but could not learn how: the keeper, whose child it
+#: was, had been killed, and the kernel does not tell others.
 CLD_UNKNOWN = 255
+
+#: Stored by ``attachd recover``: it had gone while there was no shim at all.
+CLD_UNSEEN = 254
+
+_WHY_UNKNOWN = {
+    CLD_UNKNOWN: "its keeper was killed, and this kernel tells nobody else how a process ended"
+    " (Linux 6.15 and later do)",
+    CLD_UNSEEN: "it ended while keeper and server were both gone",
+}
 
 SIGKILL = 9
 SCHEMA = 1
@@ -38,7 +48,7 @@ class Ending(NamedTuple):
 
 
 def _reason(end: Ending) -> str:
-    if end.code == CLD_UNKNOWN:
+    if end.code in _WHY_UNKNOWN:
         return "unknown"
     if end.code == CLD_EXITED:
         return "exited"
@@ -62,6 +72,7 @@ def exit_record(
         "id": container,
         **named,
         "reason": _reason(end),
+        "unknown_because": _WHY_UNKNOWN.get(end.code),
         "exit_code": end.status if exited else None,
         "signal": end.status if signaled else None,
         "core_dumped": end.code == CLD_DUMPED,

@@ -10,6 +10,7 @@ from attachd.state.exitrecord import (
     CLD_EXITED,
     CLD_KILLED,
     CLD_UNKNOWN,
+    CLD_UNSEEN,
     Ending,
     exit_record,
     to_json,
@@ -32,11 +33,13 @@ def record(code: int, status: int, **changes: object) -> dict:
         (record(CLD_EXITED, 1, oom_kills=1), "exited", 1, None),
         (record(CLD_KILLED, 9, timed_out=True), "timeout", None, 9),
         (record(CLD_UNKNOWN, 0), "unknown", None, None),
+        (record(CLD_UNSEEN, 0), "unknown", None, None),
     ],
 )
 def test_the_reason_and_exactly_one_number(found, reason, code, signal) -> None:
     """A code is never made up."""
     assert (found["reason"], found["exit_code"], found["signal"]) == (reason, code, signal)
+    assert bool(found["unknown_because"]) == (reason == "unknown")
 
 
 def test_a_container_that_never_started_has_no_start() -> None:

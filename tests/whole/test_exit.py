@@ -130,6 +130,7 @@ SCHEMA = {
     "schema": int,
     "id": str,
     "reason": str,
+    "unknown_because": str | None,
     "exit_code": int | None,
     "signal": int | None,
     "core_dumped": bool,

@@ -260,6 +260,7 @@ def test_one_that_has_ended_meanwhile_is_written_down_as_unknown(shop, orphan) -
     record = shop.ended(orphan)
     assert b"it has ended meanwhile, and nobody knows how" in told.stdout
     assert (record["reason"], record["exit_code"], record["signal"]) == ("unknown", None, None)
+    assert record["unknown_because"] == "it ended while keeper and server were both gone"
     assert shop.ctl("logs", orphan) == numbers(1, 1000)
 
 
