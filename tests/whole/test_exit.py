@@ -363,7 +363,8 @@ def test_many_lives_in_a_row(shop, command) -> None:
 
 def listed(*options: object) -> list[str]:
     words = ["runc", *map(str, options), "list", "-q"]
-    done = subprocess.run(words, capture_output=True, check=True, timeout=PATIENCE)
+    # It fails when another container goes while it looks, and lists the others all the same.
+    done = subprocess.run(words, capture_output=True, check=False, timeout=PATIENCE)
     return done.stdout.decode().split()
 
 
