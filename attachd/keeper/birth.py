@@ -87,7 +87,8 @@ def _prepare(config: Config, directory: int) -> tuple[creation.Shim, list[str]]:
         if config.terminal:
             stdio = descriptors.make_inner_pipe()
         else:
-            stdio = descriptors.make_pipes(config.stdin, lasting=config.stdin_eof == NEVER)
+            lasting = config.stdin_eof == NEVER
+            stdio = descriptors.make_lasting_pipes(config.stdin, lasting_stdin=lasting)
         ring, header = descriptors.make_ring(config.ring_size)
         parcels_end, post = parcels.make()
         table = descriptors.Table(

@@ -27,7 +27,7 @@ class Shim(NamedTuple):
     config: Config
     table: descriptors.Table
     post: int  #: our own end of `parcels`
-    ends: tuple[int, ...]  #: the container's descriptors 0 to 2; none with a terminal
+    ends: tuple[int, ...]  #: the container's descriptors from 0 on; none with a terminal
     stream_id: str
     made: tuple[str, ...]  #: log files and directories that we created
 
@@ -71,11 +71,11 @@ def _create_with_pipes(
     shim: Shim, words: tuple[str, ...], environment: dict[str, str]
 ) -> None:
     """Run ``runc create``: what it has to say comes where the container's stderr will."""
-    stdin, stdout, stderr = shim.ends
     heard = Words(shim.table.stderr)
+    more = len(shim.ends) - 3
     try:
-        words = (*words, shim.config.id)
-        _ask(shim, "create", words, environment, (stdin, stdout, stderr), heard)
+        words = (*words, "--preserve-fds", str(more), shim.config.id)
+        _ask(shim, "create", words, environment, shim.ends, heard)
     finally:
         for fd in shim.ends:
             os.close(fd)
@@ -140,7 +140,7 @@ def _ask(
     verb: str,
     words: tuple[str, ...],
     environment: dict[str, str],
-    stdio: tuple[int, int, int],
+    stdio: tuple[int, ...],
     heard: Words,
 ) -> None:
     argv = shim.runtime.command(*words)
