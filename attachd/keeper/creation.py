@@ -12,7 +12,7 @@ from typing import NamedTuple
 from attachd.errors import AttachdError, RuntimeFailed
 from attachd.keeper import console, descriptors, files, leftovers
 from attachd.keeper.config import Config
-from attachd.keeper.processes import Runtime, start_time
+from attachd.keeper.processes import Runtime, boot_id, start_time
 from attachd.keeper.runtime import Words, call, failure
 from attachd.state.header import Header
 from attachd.state.sizes import DEFAULT_SIZE
@@ -174,6 +174,7 @@ def _write_state(shim: Shim, header: Header, phase: str) -> None:
         "pid_start": start_time(header.pid) if header.pid else None,
         "keeper_pid": os.getpid(),
         "keeper_start": start_time(os.getpid()),
+        "boot_id": boot_id(),
         "bundle": config.bundle,
         "runtime": list(shim.runtime.command()),
         "started": header.started,

@@ -82,6 +82,20 @@ def start_time(pid: int) -> int:
         return 0
 
 
+def package_parent() -> str:
+    """Return the directory that the package ``attachd`` is in: where our own code comes from."""
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def boot_id() -> str:
+    """Return what tells one boot of the machine from another (random(4)); "" if nothing does."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 class Runtime(NamedTuple):
     """An OCI runtime and the global options for each call."""
 

@@ -9,10 +9,12 @@ children, the lock and every descriptor, so there is no moment in which anything
 
 import os
 import signal
+import sys
 from typing import NamedTuple
 
 from attachd.errors import AttachdError
 from attachd.keeper import descriptors, files
+from attachd.keeper.processes import package_parent
 from attachd.keeper.runtime import Words, call
 
 #: The new code has so long to say whether it can take over; it takes a third of a second.
@@ -28,6 +30,11 @@ class Order(NamedTuple):
     python: str
     package: str
     token: str  #: comes back with the answer
+
+
+def own_code() -> Order:
+    """Return an order for the code that is running here."""
+    return Order(sys.executable, package_parent(), "")
 
 
 def read_order(directory: str) -> Order:
