@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from attachd_clients import Cursor, Ended, Line, attach_blocking, follow_blocking
 from attachd_clients.lines import Position
-from harness import PATIENCE, Shop, is_alive, wait_for
+from harness import PATIENCE, Shop, cri_streams, is_alive, wait_for
 
 pytestmark = pytest.mark.runc
 
@@ -497,3 +497,22 @@ def test_after_another_boot_no_number_is_believed(shop, orphan) -> None:
     record = shop.ended(orphan)
     assert (record["reason"], record["bytes"]["stdout"]) == ("unknown", 0)
     assert is_alive(state["pid"])
+
+
+def test_a_log_that_is_no_file_goes_on(shop) -> None:
+    """A named pipe cannot tell what it was given: output is counted anew from 0."""
+    fifo = shop.scratch / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        words = ("--log", fifo, "--log", "/dev/null")
+        box = shop.run("sh", "-c", COUNTS, "100", "200", options=words)
+        wait_for(lambda: logged(shop, box) == len(numbers(1, 100)))
+        shop.kill_shim(box)
+        recover(shop, box)
+        end(shop, box)
+        assert shop.ended(box)["bytes"]["stdout"] == len(numbers(101, 200))
+        said = cri_streams(os.read(reader, 1 << 16))["stdout"]
+    finally:
+        os.close(reader)
+    assert said == numbers(1, 200)
