@@ -149,6 +149,8 @@ def keep_on(
     """
     estate = Estate.in_hand(table)
     header = estate.header
+    if table.keeper >= 0:
+        os.close(table.keeper)  # of the one before us
     table = table._replace(keeper=os.pidfd_open(os.getpid()))
     descriptors.Libc().become_subreaper()
     strangers = Strangers(server)

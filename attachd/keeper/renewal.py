@@ -41,12 +41,9 @@ def read_order(directory: str) -> Order:
     """Return the order; raises AttachdError when it is not one."""
     try:
         told = files.read_json(os.path.join(directory, files.UPGRADE))
-        order = Order(*(str(told[name]) for name in Order._fields))
+        return Order(*(str(told[name]) for name in Order._fields))
     except (OSError, ValueError, KeyError) as error:
         raise AttachdError(f"no order that can be read: {error}") from None
-    if not (os.path.isabs(order.python) and os.path.isabs(order.package)):
-        raise AttachdError("the order's paths are not absolute")
-    return order
 
 
 def answer(directory: str, token: str, refusal: str = "") -> None:
@@ -63,6 +60,8 @@ def check(order: Order, table: descriptors.Table, environment: dict[str, str]) -
 
     Both programs are asked, the keeper's and the server's, which load all that they are made of.
     """
+    if not (os.path.isabs(order.python) and os.path.isabs(order.package)):
+        raise AttachdError("the order's paths are not absolute")
     for module in ("attachd.keeper.heir", "attachd.live"):
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         words = Words(read)
