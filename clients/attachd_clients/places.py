@@ -118,6 +118,15 @@ class Place:
         """Return what the keeper tells of servers that did not stay, or None."""
         return self._json("trouble.json")
 
+    @property
+    def trouble_words(self) -> str:
+        """For people: why nobody answers just now and where more is told; "" when all is well."""
+        trouble = self.trouble()
+        if trouble is None:
+            return ""
+        why = trouble.get("why")
+        return f"its server does not stay ({why}): see 'attachctl inspect {self.id}'"
+
     def last_words(self, count: int = 10) -> list[str]:
         """Return the last lines of what the shim itself has said (shim.log)."""
         try:
