@@ -45,7 +45,8 @@ def look(directory: str, number: int, spec: LogSpec, fd: int) -> Ended:
     if not stat.S_ISREG(found.st_mode):
         return Ended(last.first, last.start, None, there)  # a named pipe, or a device
     if last.inode not in (0, there):
-        end = _end_of(segments, spec.format) if os.path.exists(last.path) else last.first
+        is_there = _inode_of(last.path) == last.inode
+        end = _end_of(segments, spec.format) if is_there else last.first
         return Ended(last.first, 0, end, 0)
     if spec.format != "raw":
         _cut_to_lines(fd, last.start)
@@ -85,6 +86,13 @@ def list_other_file(directory: str, number: int, spec: LogSpec, base: int, fd: i
         rows = told["files"]
         if isinstance(rows, list):
             files.write_json(path, told | {"files": [*rows, entry]}, indent=None)
+
+
+def _inode_of(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
 
 
 def _end_of(segments: list[Segment], form: str) -> int | None:

@@ -516,3 +516,16 @@ def test_a_log_that_is_no_file_goes_on(shop) -> None:
     finally:
         os.close(reader)
     assert said == numbers(1, 200)
+
+
+def test_a_log_that_is_gone_is_begun_anew(shop, orphan) -> None:
+    """Deleted, or compressed by somebody: what it had is lost, and the container goes on."""
+    path = shop.path(orphan, "log/container.log")
+    with path.open("rb"):  # another file gets another inode
+        path.unlink()
+        recover(shop, orphan)
+    end(shop, orphan)
+
+    record = shop.ended(orphan)
+    assert (record["exit_code"], record["bytes"]["stdout"]) == (7, len(numbers(1001, 2000)))
+    assert shop.output(orphan) == shop.ctl("logs", orphan) == numbers(1001, 2000)
