@@ -15,6 +15,9 @@ from attachd.state.sizes import DEFAULT_SIZE, Size
 #: More of shim.log is not looked at.
 _LAST_WORDS_BYTES = 64 * 1024
 
+#: A server that dies once or twice while it starts is nothing that anybody must wait for.
+_TROUBLE_FAILURES = 3
+
 
 class NoSuchContainer(UsageError):
     """There is no container of this name under this root."""
@@ -122,7 +125,7 @@ class Place:
     def trouble_words(self) -> str:
         """For people: why nobody answers just now and where more is told; "" when all is well."""
         trouble = self.trouble()
-        if trouble is None:
+        if trouble is None or int(str(trouble.get("failures", 0))) < _TROUBLE_FAILURES:
             return ""
         why = trouble.get("why")
         return f"its server does not stay ({why}): see 'attachctl inspect {self.id}'"

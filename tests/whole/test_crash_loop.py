@@ -160,6 +160,7 @@ def test_who_waits_for_it_is_told_why(shop, code) -> None:
     """At once when a program waits as long as it takes, otherwise when its time is over."""
     box = run(shop, code, "cat", options=("-i",))
     break_and_kill(shop, code, box)
+    wait_for(lambda: trouble(shop, box)["failures"] >= 3)
     why = f"see 'attachctl inspect {box}'\n".encode()
     waiting = [
         shop.popen("attach", "--no-stdin", box),
