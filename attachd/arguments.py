@@ -79,6 +79,9 @@ def _create_options(verb: argparse.ArgumentParser) -> None:
         help="who may close it: any (default) client that may write, once: also its first writer"
         " by leaving, owner: only who holds the lease, never: nobody")  # fmt: skip
     add("--stdin-once", action="store_true", help="the same as --stdin-eof once")
+    add("--no-recover", action="store_false", dest="recover",
+        help="give it the descriptors 0, 1 and 2 alone: it then dies with its shim, where otherwise"
+        " 3 and 4 are its own pipes' ends, by which it lives on until attachd recover")  # fmt: skip
     add("--ring-size", metavar="BYTES", type=int, default=DEFAULT_RING,
         help="how much output is kept for clients (%(default)s)")  # fmt: skip
     add("--rm", action="store_true", help="delete from the runtime after exit")

@@ -138,7 +138,8 @@ def _recover(root: str, container: str | None) -> int:
         raise UsageError(f"there is no state root {root}")
     check_root(root)
     code = 0
-    for name in [container] if container else sorted(os.listdir(root)):
+    names = (entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))
+    for name in [container] if container else sorted(names):
         try:
             found = recover(root, name)
         except NotNeeded:
@@ -217,6 +218,7 @@ def _config(wish: "argparse.Namespace", command: tuple[str, ...]) -> Config:
         keeper_pid_file=_absolute(wish.keeper_pid_file),
         exit_file=_absolute(wish.exit_file),
         sync_fd=_open_fd(wish.sync_fd),
+        outlives=wish.recover,
         stdin=wish.stdin,
         stdin_eof=_eof_policy(wish),
         ring_size=_ring_size(wish.ring_size),

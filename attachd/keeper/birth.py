@@ -87,7 +87,7 @@ def _prepare(config: Config, directory: int) -> tuple[creation.Shim, list[str]]:
         if config.terminal:
             stdio = descriptors.make_inner_pipe()
         else:
-            stdio = descriptors.make_pipes(config.stdin, lasting=config.stdin_eof == NEVER)
+            stdio = _make_pipes(config)
         ring, header = descriptors.make_ring(config.ring_size)
         parcels_end, post = parcels.make()
         table = descriptors.Table(
@@ -108,6 +108,13 @@ def _prepare(config: Config, directory: int) -> tuple[creation.Shim, list[str]]:
         raise
     stream_id = os.urandom(16).hex()
     return creation.Shim(config, table, post, stdio.ends, stream_id, tuple(made)), made
+
+
+def _make_pipes(config: Config) -> descriptors.Stdio:
+    if not config.outlives:
+        return descriptors.make_pipes(config.stdin)
+    lasting = config.stdin_eof == NEVER
+    return descriptors.make_lasting_pipes(config.stdin, lasting_stdin=lasting)
 
 
 def _connect(directory: int) -> int:

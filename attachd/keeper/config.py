@@ -54,6 +54,7 @@ class Config(NamedTuple):
     keeper_pid_file: str = ""
     exit_file: str = ""
     sync_fd: int | None = None
+    outlives: bool = True  #: it holds its own pipes, and lives on without any process of ours
     stdin: bool = False
     stdin_eof: str = ANY  #: who may close stdin: a policy of `state.eofpolicy`
     ring_size: int = DEFAULT_RING

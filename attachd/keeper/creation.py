@@ -12,7 +12,7 @@ from typing import NamedTuple
 from attachd.errors import AttachdError, RuntimeFailed
 from attachd.keeper import console, descriptors, files, leftovers
 from attachd.keeper.config import Config
-from attachd.keeper.processes import Runtime, start_time
+from attachd.keeper.processes import Runtime, boot_id, start_time
 from attachd.keeper.runtime import Words, call, failure
 from attachd.state.header import Header
 from attachd.state.sizes import DEFAULT_SIZE
@@ -30,7 +30,7 @@ class Shim(NamedTuple):
     config: Config
     table: descriptors.Table
     post: int  #: our own end of `parcels`
-    ends: tuple[int, ...]  #: the container's descriptors 0 to 2; none with a terminal
+    ends: tuple[int, ...]  #: the container's descriptors from 0 on; none with a terminal
     stream_id: str
     made: tuple[str, ...]  #: log files and directories that we created
 
@@ -74,11 +74,12 @@ def _create_with_pipes(
     shim: Shim, words: tuple[str, ...], environment: dict[str, str]
 ) -> None:
     """Run ``runc create``: what it has to say comes where the container's stderr will."""
-    stdin, stdout, stderr = shim.ends
     heard = Words(shim.table.stderr)
+    more = len(shim.ends) - 3
+    kept = ("--preserve-fds", str(more)) if more else ()
     try:
-        words = (*words, shim.config.id)
-        _ask(shim, "create", words, environment, (stdin, stdout, stderr), heard)
+        words = (*words, *kept, shim.config.id)
+        _ask(shim, "create", words, environment, shim.ends, heard)
     finally:
         for fd in shim.ends:
             os.close(fd)
@@ -143,7 +144,7 @@ def _ask(
     verb: str,
     words: tuple[str, ...],
     environment: dict[str, str],
-    stdio: tuple[int, int, int],
+    stdio: tuple[int, ...],
     heard: Words,
 ) -> None:
     argv = shim.runtime.command(*words)
@@ -177,6 +178,7 @@ def _write_state(shim: Shim, header: Header, phase: str) -> None:
         "pid_start": start_time(header.pid) if header.pid else None,
         "keeper_pid": os.getpid(),
         "keeper_start": start_time(os.getpid()),
+        "boot_id": boot_id(),
         "bundle": config.bundle,
         "runtime": list(shim.runtime.command()),
         "started": header.started,

@@ -26,6 +26,9 @@ PIPE_BYTES = 1 << 20
 #: conmon listens with 10; a burst of clients must not be refused while the server starts.
 BACKLOG = 128
 
+#: A container has fewer descriptors of us: 0 to 5 at most.
+_BEYOND_STDIO = 8
+
 
 class Table(NamedTuple):
     """The shim's own descriptors: what the keeper holds, and the server gets by name."""
@@ -68,7 +71,7 @@ def parse_named(words: Sequence[str]) -> dict[str, int]:
 
 
 class Stdio(NamedTuple):
-    """Our ends, by their names in the table, and the container's: its descriptors 0 to 2.
+    """Our ends, by their names in the table, and the container's: its descriptors from 0 on.
 
     The latter are closed as soon as the runtime has them; with a terminal there are none.
     """
@@ -134,25 +137,35 @@ def make_ring(ring_size: int, base: int = 0) -> tuple[int, int]:
     return ring, header
 
 
-def make_pipes(stdin: bool, *, lasting: bool = False) -> Stdio:
-    """Return the stdio of a container without a terminal.
-
-    The container has its output pipes open for reading, too: so it lives on when every process
-    of ours is gone, blocks when they are full, and somebody else can read on (`recovery`). Of a
-    ``lasting`` stdin it has the writing end as well, and never sees its end.
-    """
+def make_pipes(stdin: bool) -> Stdio:
+    """Return the stdio of a program without a terminal."""
     out_read, out_write = _pipe()
     err_read, err_write = _pipe()
-    out_write, err_write = _both_ways(out_write), _both_ways(err_write)
     ours = {"stdout": out_read, "stderr": err_read}
     if stdin:
         in_read, ours["stdin"] = os.pipe2(os.O_CLOEXEC)
-        in_read = _both_ways(in_read) if lasting else in_read
     else:
         in_read = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     for fd in ours.values():
         os.set_blocking(fd, False)
     return Stdio(ours, (in_read, out_write, err_write))
+
+
+def make_lasting_pipes(stdin: bool, *, lasting_stdin: bool) -> Stdio:
+    """Return the stdio of a container without a terminal, which outlives us.
+
+    Its descriptors 3 and 4 are its output pipes' reading ends: so it lives on when every process
+    of ours is gone, blocks when they are full, and somebody else can read on (`recovery`). Of a
+    ``lasting_stdin`` 5 is the writing end, and it never sees its end.
+
+    Not that 1 and 2 could be read: programs take a readable stdout for one whose reader has gone
+    (asyncio's `connect_write_pipe`, and tail(1) of coreutils before 9.1), and end.
+    """
+    ours, ends = make_pipes(stdin)
+    held = [_open_again(ours[name], os.O_RDONLY) for name in ("stdout", "stderr")]
+    if lasting_stdin:
+        held.append(_open_again(ours["stdin"], os.O_WRONLY))
+    return Stdio(ours, (*ends, *held))
 
 
 def pipe_numbers(ours: Mapping[str, int]) -> dict[str, int]:
@@ -254,11 +267,16 @@ def _pipe() -> tuple[int, int]:
     return ends
 
 
-def _both_ways(end: int) -> int:
-    """Return a descriptor that reads and writes the pipe of ``end``, which is closed."""
-    made = os.open(f"/proc/self/fd/{end}", os.O_RDWR | os.O_CLOEXEC)
-    os.close(end)
-    return made
+def _open_again(end: int, flags: int) -> int:
+    """Return another descriptor of a pipe, which shares no flags with ours.
+
+    Its number is none of the first ones, which it is to get in another process.
+    """
+    made = os.open(f"/proc/self/fd/{end}", flags | os.O_CLOEXEC)
+    try:
+        return fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, _BEYOND_STDIO)
+    finally:
+        os.close(made)
 
 
 def _lift_file_size_limit() -> None:

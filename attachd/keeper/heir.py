@@ -95,11 +95,13 @@ class Strangers:
 
 
 class Estate(NamedTuple):
-    """What is handed over."""
+    """What is handed over, and what the container's maker wished of a keeper."""
 
     table: descriptors.Table
     header: Header
-    config: dict[str, object]
+    id: str
+    runtime: Runtime
+    oom_score_adj: int | None
 
     @classmethod
     def of(cls, named: dict[str, int]) -> "Estate":
@@ -114,10 +116,16 @@ class Estate(NamedTuple):
         header = descriptors.map_header(table.header)
         if not header.known:
             raise AttachdError(header.why_unknown)
-        config = files.read_json(f"/proc/self/fd/{table.directory}/{files.STATE}")["config"]
-        if not isinstance(config, dict):
-            raise AttachdError("state.json has no config")
-        return cls(table, header, config)
+        try:
+            config = files.read_json(f"/proc/self/fd/{table.directory}/{files.STATE}")[
+                "config"
+            ]
+            assert isinstance(config, dict)
+            score = config["oom_score_adj"]
+            wished = None if score is None else int(str(score))
+            return cls(table, header, str(config["id"]), _runtime(config), wished)
+        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+            raise AttachdError(f"state.json is of another attachd: {error!r}") from None
 
 
 def main() -> None:
@@ -139,7 +147,10 @@ def keep_on(
 
     ``server`` is a pidfd of the one that is at work; without it one is started.
     """
-    _, header, config = Estate.in_hand(table)
+    estate = Estate.in_hand(table)
+    header = estate.header
+    if table.keeper >= 0:
+        os.close(table.keeper)  # of the one before us
     table = table._replace(keeper=os.pidfd_open(os.getpid()))
     descriptors.Libc().become_subreaper()
     strangers = Strangers(server)
@@ -147,9 +158,7 @@ def keep_on(
     ears = Ears(header, lambda number: _send(table.init, number))
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what came meanwhile is passed on now
     servers = Server(table, post, environment)
-    execs = Execs(
-        table.directory, _runtime(config), str(config["id"]), environment, servers.kept
-    )
+    execs = Execs(table.directory, estate.runtime, estate.id, environment, servers.kept)
     for kept in list(servers.kept):
         if kept.endswith("/header"):
             exec_header = descriptors.map_header(servers.kept[kept])
@@ -157,8 +166,7 @@ def keep_on(
                 name = kept.split("/")[1]
                 strangers.add(execs.adopt(name), servers.kept.get(parcel(name, "pidfd"), -1))
     os.eventfd_write(table.news, 1)  # the server may wait for what was noted of them
-    adjustment = config["oom_score_adj"]
-    keep.lower_oom_score(adjustment if isinstance(adjustment, int) else None)
+    keep.lower_oom_score(estate.oom_score_adj)
     keeper = keep.Keeper(table, header, servers, execs, ears, strangers)
     keeper.run(start=not strangers.have_server)
 
@@ -166,14 +174,15 @@ def keep_on(
 def _check(words: list[str]) -> None:
     """End with 0, or with a reason, whether this code could keep what is named."""
     try:
-        _runtime(Estate.of(descriptors.parse_named(words)).config)
-    except (AttachdError, OSError, ValueError, KeyError, TypeError) as error:
+        Estate.of(descriptors.parse_named(words))
+    except (AttachdError, OSError, ValueError, TypeError) as error:
         raise SystemExit(str(error) or repr(error)) from None
 
 
 def _runtime(config: dict[str, object]) -> Runtime:
     arguments = config["runtime_args"]
-    words = tuple(map(str, arguments)) if isinstance(arguments, list) else ()
+    assert isinstance(arguments, list)
+    words = tuple(map(str, arguments))
     return Runtime(str(config["runtime"]), str(config["runtime_root"]), words)
 
 

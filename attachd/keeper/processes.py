@@ -47,14 +47,15 @@ def forget_environment() -> None:
 def spawn(
     argv: list[str],
     environment: dict[str, str],
-    stdio: tuple[int, int, int],
+    stdio: tuple[int, ...],
     inherit: tuple[int, ...] = (),
     blocked: tuple[signal.Signals, ...] = (),
 ) -> int:
     """Start a program and return its pid; raises OSError when it cannot be executed.
 
-    ``stdio`` becomes its descriptors 0 to 2; ``inherit`` stay open under their own numbers;
-    everything else is close-on-exec. Signals are at their defaults; ``blocked`` ones wait until
+    ``stdio`` becomes its descriptors from 0 on (what is to become 3 and more must not have such
+    a number itself); ``inherit`` stay open under their own numbers; everything else is
+    close-on-exec. Signals are at their defaults; ``blocked`` ones wait until
     the program lets them through.
     """
     actions: list[tuple[int, int, int]] = [
@@ -79,6 +80,20 @@ def start_time(pid: int) -> int:
             return int(file.read().rpartition(b")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def package_parent() -> str:
+    """Return the directory that the package ``attachd`` is in: where our own code comes from."""
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def boot_id() -> str:
+    """Return what tells one boot of the machine from another (random(4)); "" if nothing does."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 class Runtime(NamedTuple):

@@ -9,10 +9,12 @@ children, the lock and every descriptor, so there is no moment in which anything
 
 import os
 import signal
+import sys
 from typing import NamedTuple
 
 from attachd.errors import AttachdError
 from attachd.keeper import descriptors, files
+from attachd.keeper.processes import package_parent
 from attachd.keeper.runtime import Words, call
 
 #: The new code has so long to say whether it can take over; it takes a third of a second.
@@ -30,16 +32,18 @@ class Order(NamedTuple):
     token: str  #: comes back with the answer
 
 
+def own_code() -> Order:
+    """Return an order for the code that is running here."""
+    return Order(sys.executable, package_parent(), "")
+
+
 def read_order(directory: str) -> Order:
     """Return the order; raises AttachdError when it is not one."""
     try:
         told = files.read_json(os.path.join(directory, files.UPGRADE))
-        order = Order(*(str(told[name]) for name in Order._fields))
+        return Order(*(str(told[name]) for name in Order._fields))
     except (OSError, ValueError, KeyError) as error:
         raise AttachdError(f"no order that can be read: {error}") from None
-    if not (os.path.isabs(order.python) and os.path.isabs(order.package)):
-        raise AttachdError("the order's paths are not absolute")
-    return order
 
 
 def answer(directory: str, token: str, refusal: str = "") -> None:
@@ -56,6 +60,8 @@ def check(order: Order, table: descriptors.Table, environment: dict[str, str]) -
 
     Both programs are asked, the keeper's and the server's, which load all that they are made of.
     """
+    if not (os.path.isabs(order.python) and os.path.isabs(order.package)):
+        raise AttachdError("the order's paths are not absolute")
     for module in ("attachd.keeper.heir", "attachd.live"):
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         words = Words(read)

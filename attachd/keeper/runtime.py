@@ -57,7 +57,7 @@ class Words:
 def call(
     argv: list[str],
     environment: dict[str, str],
-    stdio: tuple[int, int, int],
+    stdio: tuple[int, ...],
     words: Words,
     limit: float,
     inherit: tuple[int, ...] = (),

@@ -7,7 +7,7 @@ import sys
 import time
 
 from attachd.keeper import descriptors, files, parcels
-from attachd.keeper.processes import spawn
+from attachd.keeper.processes import package_parent, spawn
 from attachd.state.times import rfc3339
 
 #: A server that dies is started again at once; one that keeps dying waits longer each time.
@@ -93,11 +93,6 @@ class Server:
     def forget_stdin(self) -> None:
         """Have the next server begin without the container's stdin."""
         self._table = self._table._replace(stdin=-1)
-
-
-def package_parent() -> str:
-    """Return the directory that the package ``attachd`` is in: where our own code comes from."""
-    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def write_trouble(directory: str, failures: int, why: str, delay: float) -> None:

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import trio
@@ -67,7 +67,7 @@ class LogFile:
         self._pair = pair
         self._care = care
         self._timeline: Timeline | None = None  #: the sizes of the container's terminal
-        self._end: Callable[[], tuple[int, str]] | None = None
+        self._end: Callable[[], Awaitable[tuple[int, str]]] | None = None
         self._bell = feed.subscribe()
         self._open_since: tuple[int, float] | None = (
             None  #: where an open line began, and when
@@ -161,13 +161,16 @@ class LogFile:
             self._do_chores()
         self._feed.unsubscribe(self._bell)
         self._deny_wishes()
-        text = self._lines.closing(*self._end()) if self._end is not None else b""
+        text = self._lines.closing(*await self._end()) if self._end is not None else b""
         if text:
             await self._write(text, give_up=True)
         await in_thread(self._shelf.sync)
 
-    def know_end(self, end: Callable[[], tuple[int, str]]) -> None:
-        """``end`` returns, after the feed's end, when (ns) and how the container ended."""
+    def know_end(self, end: Callable[[], Awaitable[tuple[int, str]]]) -> None:
+        """``end`` waits until the container has ended, and returns when (ns) and how.
+
+        A program can close its output long before.
+        """
         self._end = end
 
     def know_sizes(self, timeline: Timeline) -> None:

@@ -117,7 +117,8 @@ class Shim:
         await copy.write_again()
         await clean_up(self._header, self.container, settings)
 
-    def _end(self) -> tuple[int, str]:
+    async def _end(self) -> tuple[int, str]:
+        await self.container.wait_exit()
         header = self._header
         return header.exit_time, end_text(header.exit_code, header.exit_status)
 

@@ -1,5 +1,5 @@
 """Recovery: a container whose shim is gone, keeper and server, is taken up again.
 
-What lives on without us is the container and its output pipes, which it holds open for reading,
-too (`keeper.descriptors.make_pipes`). ``taking_up.recover`` reads top to bottom.
+What lives on without us is the container and its output pipes, whose reading ends it has, too
+(`keeper.descriptors.make_lasting_pipes`). ``taking_up.recover`` reads top to bottom.
 """

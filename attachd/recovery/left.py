@@ -8,7 +8,8 @@ from typing import NamedTuple
 from attachd.errors import UsageError
 from attachd.keeper import files
 from attachd.keeper.config import LogSpec
-from attachd.keeper.processes import start_time
+from attachd.keeper.processes import boot_id, start_time
+from attachd.state.eofpolicy import NEVER
 from attachd.state.exitrecord import CLD_UNSEEN, Ending, exit_record, to_json
 from attachd.state.rights import Policy
 
@@ -23,11 +24,14 @@ class Left(NamedTuple):
     pipes: dict[str, int]
     pid: int
     pid_start: int
-
-    @property
-    def terminal(self) -> bool:
-        """The container had one, and nobody can have it again."""
-        return bool(self.config["terminal"])
+    started: int
+    started_clock: int
+    stream_id: str
+    terminal: bool  #: the container had one, and nobody can have it again
+    lasting_stdin: bool
+    ring_size: int
+    times: int  #: how often it was recovered before
+    same_boot: bool  #: pids and inodes are still those of the same things
 
 
 def read(directory: str) -> Left:
@@ -48,6 +52,14 @@ def read(directory: str) -> Left:
             pipes={name: int(inode) for name, inode in pipes.items()},
             pid=int(str(state["pid"])),
             pid_start=int(str(state["pid_start"])),
+            started=int(str(state["started"])),
+            started_clock=int(str(state["started_clock"])),
+            stream_id=str(state["stream_id"]),
+            terminal=bool(config["terminal"]),
+            lasting_stdin=config["stdin_eof"] == NEVER,
+            ring_size=int(str(config["ring_size"])),
+            times=int(str(state["recovered"])),
+            same_boot=state.get("boot_id", boot_id()) == boot_id(),
         )
     except FileNotFoundError:
         raise UsageError(
@@ -59,6 +71,8 @@ def read(directory: str) -> Left:
 
 def find_init(left: Left) -> int:
     """Return a pidfd of the container's init; -1 when it has ended."""
+    if not left.same_boot:
+        return -1
     try:
         pidfd = os.pidfd_open(left.pid)
     except OSError:
@@ -99,8 +113,7 @@ def _unknown(name: str, left: Left) -> bytes:
         restarts=0,
         recovered=1,
     )
-    stream_id = str(left.state["stream_id"])
-    return to_json(exit_record(str(left.state["id"]), stream_id, ending, execution=name))
+    return to_json(exit_record(str(left.state["id"]), left.stream_id, ending, execution=name))
 
 
 def _is_zombie(pid: int) -> bool:

@@ -6,6 +6,7 @@ has most; what another log lacks is told there as a gap.
 """
 
 import os
+import stat
 import time
 from contextlib import closing, suppress
 from typing import NamedTuple
@@ -23,8 +24,8 @@ _BLOCK = 65536
 class Ended(NamedTuple):
     """One log as it was left: the file being written, and the offset after its last byte.
 
-    ``first`` and ``start`` are those of ``logN.json``; ``end`` is None for a format that does not
-    have the exact bytes; ``inode`` is 0 when the file is not the one that was being written.
+    ``first`` and ``start`` are those of ``logN.json``; ``end`` is None where the exact bytes
+    cannot be read again; ``inode`` is 0 when the file is not the one that was being written.
     """
 
     first: int
@@ -34,14 +35,18 @@ class Ended(NamedTuple):
 
 
 def look(directory: str, number: int, spec: LogSpec, fd: int) -> Ended:
-    """Return how log ``number`` was left; its text is cut back to whole lines.
+    """Return how log ``number`` was left; a file's text is cut back to whole lines.
 
     ``fd`` is of the file that has its name now. Raises UsageError when it cannot be read.
     """
     _, segments = segments_of(directory, number)
-    last, there = segments[-1], os.fstat(fd).st_ino
+    last, found = segments[-1], os.fstat(fd)
+    there = found.st_ino
+    if not stat.S_ISREG(found.st_mode):
+        return Ended(last.first, last.start, None, there)  # a named pipe, or a device
     if last.inode not in (0, there):
-        end = _end_of(segments, spec.format) if os.path.exists(last.path) else last.first
+        is_there = _inode_of(last.path) == last.inode
+        end = _end_of(segments, spec.format) if is_there else last.first
         return Ended(last.first, 0, end, 0)
     if spec.format != "raw":
         _cut_to_lines(fd, last.start)
@@ -81,6 +86,13 @@ def list_other_file(directory: str, number: int, spec: LogSpec, base: int, fd: i
         rows = told["files"]
         if isinstance(rows, list):
             files.write_json(path, told | {"files": [*rows, entry]}, indent=None)
+
+
+def _inode_of(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
 
 
 def _end_of(segments: list[Segment], form: str) -> int | None:

@@ -10,7 +10,7 @@ import time
 from typing import NamedTuple
 
 from attachd.errors import AttachdError, UsageError
-from attachd.keeper import access, daemon, descriptors, files, heir, parcels, report
+from attachd.keeper import access, daemon, descriptors, files, heir, parcels, renewal, report
 from attachd.keeper.claim import lock
 from attachd.keeper.descriptors import Table
 from attachd.keeper.processes import clean_environment, forget_environment, start_time
@@ -53,44 +53,62 @@ def recover(root: str, container: str) -> Recovered:
 
 
 def _take_up(path: str, directory: int, left: Left) -> Recovered:
-    """Make all that a shim holds, and fork its keeper."""
-    init = leaving.find_init(left)
-    losses = _lost_output(left) if init >= 0 else _lost_end()
-    fds, _, made = descriptors.open_logs(tuple(left.logs))
-    found = [
-        log_ends.look(path, number, spec, fds[number]) for number, spec in enumerate(left.logs)
-    ]
-    base = log_ends.base_of(found)
-    ring, header_fd = descriptors.make_ring(int(str(left.config["ring_size"])), base)
-    header = descriptors.map_header(header_fd)
-    _fill(header, left, alive=init >= 0)
-    for number, log in enumerate(found):
-        if not log.inode:
-            log_ends.list_other_file(path, number, left.logs[number], base, fds[number])
-        log_ends.go_on(header, number, log, base, fds[number])
-    server_end, post = parcels.make()
-    stdio, lost = _stdio(left)
-    losses += lost if init >= 0 else []
-    files.remove_file(os.path.join(path, files.SOCKET))
-    table = Table(
-        directory=directory,
-        header=header_fd,
-        ring=ring,
-        intake=os.memfd_create("attachd-stdin", os.MFD_CLOEXEC),
-        listener=descriptors.make_listener(directory, files.SOCKET),
-        news=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
-        orders=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
-        parcels=server_end,
-        kept={f"log{number}": fd for number, fd in enumerate(fds)},
-        init=init,
-        **stdio,
-    )
-    access.open_to(left.rights, os.path.dirname(path), directory)
-    losses += [
-        f"nobody knows how exec {name} ends" for name in leaving.close_execs(path, left)
-    ]
-    _fork(path, table, post, _Change(left, base, made))
-    return Recovered(left.pid if init >= 0 else 0, losses)
+    """Make all that a shim holds, and fork its keeper; what is ours of it is closed again."""
+    with contextlib.ExitStack() as held:
+        init = leaving.find_init(left)
+        alive = init >= 0
+        losses = _lost_output(left) if alive else _lost_end()
+        fds, _, made = descriptors.open_logs(tuple(left.logs))
+        _close_at_end(held, init, *fds)
+        unmade = held.enter_context(contextlib.ExitStack())
+        unmade.callback(descriptors.unmake, made)
+        found = [
+            log_ends.look(path, number, spec, fds[number])
+            for number, spec in enumerate(left.logs)
+        ]
+        base = log_ends.base_of(found)
+        ring, header_fd = descriptors.make_ring(left.ring_size, base)
+        _close_at_end(held, ring, header_fd)
+        header = descriptors.map_header(header_fd)
+        _fill(header, left, alive=alive)
+        for number, log in enumerate(found):
+            if not log.inode:
+                log_ends.list_other_file(path, number, left.logs[number], base, fds[number])
+            log_ends.go_on(header, number, log, base, fds[number])
+        server_end, post = parcels.make()
+        _close_at_end(held, server_end, post)
+        stdio, lost = _stdio(left)
+        _close_at_end(held, *stdio.values())
+        losses += lost if alive else []
+        files.remove_file(os.path.join(path, files.SOCKET))
+        table = Table(
+            directory=directory,
+            header=header_fd,
+            ring=ring,
+            intake=os.memfd_create("attachd-stdin", os.MFD_CLOEXEC),
+            listener=descriptors.make_listener(directory, files.SOCKET),
+            news=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
+            orders=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
+            parcels=server_end,
+            kept={f"log{number}": fd for number, fd in enumerate(fds)},
+            init=init,
+            **stdio,
+        )
+        _close_at_end(held, table.intake, table.listener, table.news, table.orders)
+        access.open_to(left.rights, os.path.dirname(path), directory)
+        renewal.check(renewal.own_code(), table, clean_environment(os.environ))
+        losses += [
+            f"nobody knows how exec {name} ends" for name in leaving.close_execs(path, left)
+        ]
+        _fork(path, table, post, _Change(left, base, made))
+        unmade.pop_all()
+    return Recovered(left.pid if alive else 0, losses)
+
+
+def _close_at_end(held: contextlib.ExitStack, *fds: int) -> None:
+    for fd in fds:
+        if fd >= 0:
+            held.callback(os.close, fd)
 
 
 def _lost_output(left: Left) -> list[str]:
@@ -110,7 +128,7 @@ def _stdio(left: Left) -> tuple[dict[str, int], list[str]]:
         return ended, ["its terminal is lost, and with it all that it says and reads"]
     made, lost = dict[str, int](), list[str]()
     for name in ("stdout", "stderr"):
-        fd = pipes.reopen(left.pipes[name], os.O_RDONLY)
+        fd = pipes.reopen(left.pipes[name], os.O_RDONLY) if left.same_boot else None
         if fd is None:
             made[name] = ended.pop(name)
         else:
@@ -118,11 +136,11 @@ def _stdio(left: Left) -> tuple[dict[str, int], list[str]]:
     for fd in ended.values():
         if fd not in made.values():
             os.close(fd)
-    if "stdin" in left.pipes:
+    if "stdin" in left.pipes and left.same_boot:
         fd = pipes.reopen(left.pipes["stdin"], os.O_WRONLY)
         if fd is not None:
             made["stdin"] = fd
-        if left.config["stdin_eof"] != "never":
+        if not left.lasting_stdin:
             lost.append("whoever was reading its stdin has seen the end of it")
     return made, lost
 
@@ -130,8 +148,8 @@ def _stdio(left: Left) -> tuple[dict[str, int], list[str]]:
 def _fill(header: Header, left: Left, *, alive: bool) -> None:
     """Write what the keeper's words say of a container that was made long ago."""
     header.pid = left.pid
-    header.started_clock = int(str(left.state.get("started_clock", 0)))
-    header.started = int(str(left.state.get("started", 0)))
+    header.started_clock = left.started_clock
+    header.started = left.started
     if not alive:
         header.exit_time = time.time_ns()
         header.exit_code = CLD_UNSEEN
@@ -164,9 +182,7 @@ def _fork(path: str, table: Table, post: int, change: _Change) -> None:
 
     held = (post, *table.items().values())
     daemon.fork(table.directory, {write, *held}, live)
-    for fd in (write, *held):
-        if fd != table.directory:
-            os.close(fd)
+    os.close(write)
     try:
         report.receive(read)
     finally:
@@ -181,16 +197,15 @@ def _write_state(path: str, change: _Change) -> None:
     was_made, former = state.get("made"), state.get("former")
     changes: dict[str, object] = {
         "stream_id": os.urandom(16).hex(),
-        "former": (former if isinstance(former, dict) else {})
-        | {str(state["stream_id"]): base},
+        "former": (former if isinstance(former, dict) else {}) | {left.stream_id: base},
         "keeper_pid": pid,
         "keeper_start": start_time(pid),
         "made": [*(was_made if isinstance(was_made, list) else []), *made],
         "config": config,
-        "recovered": int(str(state.get("recovered", 0))) + 1,
+        "recovered": left.times + 1,
     }
     files.write_number(os.path.join(path, files.KEEPER_PID), pid, mode=0o600)
-    if config["keeper_pid_file"]:
+    if config.get("keeper_pid_file"):
         with contextlib.suppress(OSError):
             files.write_number(str(config["keeper_pid_file"]), pid)
     files.write_json(os.path.join(path, files.STATE), state | changes)

@@ -8,6 +8,7 @@ from typing import NoReturn
 from attachd import __version__
 from attachd.errors import AttachdError, UsageError
 from attachd.ground import open_standard_descriptors, state_root
+from attachd_clients.places import Place
 
 #: The program's own failure, as docker and podman use it.
 FAILED = 125
@@ -63,3 +64,12 @@ def end(prog: str, run: Callable[[], int]) -> NoReturn:
         print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
         code = FAILED
     sys.exit(code)
+
+
+def warn_of_trouble(program: str, place: Place) -> None:
+    """Say on stderr why a container may keep its client waiting, if that is known."""
+    words = place.trouble_words
+    if words:
+        print(
+            f"{program}: {place.id} may keep us waiting: {words}", file=sys.stderr, flush=True
+        )

@@ -15,7 +15,7 @@ from attachd.errors import UsageError
 from attachd.state.keys import parse_keys
 from attachd.wire.origin import parse_origin
 from attachd_clients import choice
-from attachd_clients.arguments import end, parser
+from attachd_clients.arguments import end, parser, warn_of_trouble
 from attachd_clients.attaching import Wish, attach_as, has_terminal
 from attachd_clients.configuration import DEFAULT_KEYS
 from attachd_clients.places import Place
@@ -33,6 +33,7 @@ def run(words: list[str]) -> int:
     if said.id is None:
         said.id = choice.choose(said.root)
     place = Place.find(said.id, said.root)
+    warn_of_trouble("attach", place)
     terminal = has_terminal(place, said.exec)
     if said.detach_keys is not None and not terminal:
         raise UsageError(f"--detach-keys: {place.id} has no terminal; ctrl-C leaves it")

@@ -227,6 +227,11 @@ class BlockingClient:
         if self._over or self._files is not None:
             raise Refused("bad_phase", f"{self.place.id} has ended")
 
+    def _late(self) -> TimeoutError:
+        words = self.place.trouble_words
+        rest = f", and {words}" if words else ""
+        return TimeoutError(f"{self.place.id} did not answer in time{rest}")
+
     def _turn(self, deadline: float | None) -> None:
         """Connect if need be, send what is queued, and read once. Raises TimeoutError."""
         self._check_alive()
@@ -235,13 +240,13 @@ class BlockingClient:
             return
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
-            raise TimeoutError(f"{self.place.id} did not answer in time")
+            raise self._late()
         try:
             peer.settimeout(left)
             self._send(peer)
             ready, _, _ = select.select([peer], [], [], left)
             if not ready:
-                raise TimeoutError(f"{self.place.id} did not answer in time")
+                raise self._late()
             if not self._conversation.receive_data(peer.recv(_READ_BYTES)):
                 self._lose()
         except TimeoutError:

@@ -15,6 +15,9 @@ from attachd.state.sizes import DEFAULT_SIZE, Size
 #: More of shim.log is not looked at.
 _LAST_WORDS_BYTES = 64 * 1024
 
+#: A server that dies once or twice while it starts is nothing that anybody must wait for.
+_TROUBLE_FAILURES = 3
+
 
 class NoSuchContainer(UsageError):
     """There is no container of this name under this root."""
@@ -117,6 +120,15 @@ class Place:
     def trouble(self) -> dict[str, object] | None:
         """Return what the keeper tells of servers that did not stay, or None."""
         return self._json("trouble.json")
+
+    @property
+    def trouble_words(self) -> str:
+        """For people: why nobody answers just now and where more is told; "" when all is well."""
+        trouble = self.trouble()
+        if trouble is None or int(str(trouble.get("failures", 0))) < _TROUBLE_FAILURES:
+            return ""
+        why = trouble.get("why")
+        return f"its server does not stay ({why}): see 'attachctl inspect {self.id}'"
 
     def last_words(self, count: int = 10) -> list[str]:
         """Return the last lines of what the shim itself has said (shim.log)."""

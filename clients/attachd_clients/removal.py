@@ -76,22 +76,23 @@ def _lock(place: Place, force: bool) -> int:
     A shim that does not go by itself, as one whose servers do not start, goes by ``force``.
     """
     directory = os.open(place.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    if _try_lock(directory, SHIM_SECONDS):
+    if lock_within(directory, SHIM_SECONDS):
         return directory
     if force:
         with contextlib.suppress(NoSuchContainer):
             kill_shim(place.state().get("keeper_pid"), place.state().get("keeper_start"))
-        if _try_lock(directory, SHIM_SECONDS):
+        if lock_within(directory, SHIM_SECONDS):
             return directory
     os.close(directory)
     raise UsageError(f"the shim of {place.id} does not end")
 
 
-def _try_lock(directory: int, seconds: float) -> bool:
+def lock_within(fd: int, seconds: float) -> bool:
+    """Lock what ``fd`` is of; return False when somebody else has it for so long."""
     deadline = time.monotonic() + seconds
     while True:
         try:
-            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 return False

@@ -7,10 +7,12 @@ keeper SIGHUP. It asks this code whether it can take over before anything stops,
 
 import contextlib
 import json
+import os
 import secrets
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from attachd import errors
@@ -18,7 +20,7 @@ from attachd.errors import AttachdError, UsageError
 from attachd_clients.blocking import attach_blocking
 from attachd_clients.places import Place
 from attachd_clients.processes import has_ended, pidfd_of
-from attachd_clients.removal import check_owner
+from attachd_clients.removal import check_owner, lock_within
 
 #: The new code may take so long to say whether it can take over, the old server to stop.
 ANSWER_SECONDS = 90.0
@@ -38,6 +40,41 @@ def upgrade(place: Place) -> dict[str, object]:
     check_owner(place)
     if place.exit_record() is not None:
         raise UsageError(f"{place.id} has ended: there is nothing to upgrade")
+    with _alone(place):
+        _order(place)
+        report = _wait_for_server(place)
+        told = place.upgrade_answer() or {}
+        if told.get("refusal"):  # it could not be executed after all
+            raise UsageError(f"{place.id} is not upgraded, and goes on: {told['refusal']}")
+        return report
+
+
+def running(root: str) -> list[Place]:
+    """Return the containers under a root that have not ended."""
+    return [p for p in Place.all(root) if p.exists() and p.exit_record() is None]
+
+
+@contextlib.contextmanager
+def _alone(place: Place) -> Iterator[None]:
+    """Wait until nobody else upgrades this container, and keep others waiting.
+
+    There is one file for an order: who exchanges another's leaves that one without an answer.
+    """
+    path = os.path.join(place.path, "upgrade.lock")
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise UsageError(f"cannot open {path}: {error.strerror}") from None
+    try:
+        if not lock_within(fd, ANSWER_SECONDS + START_SECONDS):
+            raise UsageError(f"{place.id} is being upgraded by somebody else")
+        yield
+    finally:
+        os.close(fd)
+
+
+def _order(place: Place) -> None:
+    """Have the keeper begin; raises UsageError when it does not."""
     token = secrets.token_hex(8)
     state = place.state()
     with pidfd_of(state.get("keeper_pid"), state.get("keeper_start")) as keeper:
@@ -48,16 +85,6 @@ def upgrade(place: Place) -> dict[str, object]:
         refusal = _wait_for_answer(place, token, keeper)
     if refusal:
         raise UsageError(f"{place.id} is not upgraded, and goes on: {refusal}")
-    report = _wait_for_server(place)
-    told = place.upgrade_answer() or {}
-    if told.get("refusal"):  # it could not be executed after all
-        raise UsageError(f"{place.id} is not upgraded, and goes on: {told['refusal']}")
-    return report
-
-
-def running(root: str) -> list[Place]:
-    """Return the containers under a root that have not ended."""
-    return [p for p in Place.all(root) if p.exists() and p.exit_record() is None]
 
 
 def _write_order(place: Place, token: str) -> None:

@@ -16,6 +16,7 @@ from attachd.keeper.config import LogSpec
 from attachd.keeper.descriptors import (
     Libc,
     Table,
+    make_lasting_pipes,
     make_listener,
     make_pipes,
     make_ring,
@@ -203,6 +204,30 @@ def test_bytes_go_through_each_pipe_in_its_own_direction(fds: list[int]) -> None
     assert os.read(ends[0], 9) == b"in"
     assert os.read(ours["stdout"], 9) == b"out"
     assert os.read(ours["stderr"], 9) == b"err"
+
+
+def test_a_container_holds_the_other_ends_of_its_pipes_and_no_more_of_ours(
+    fds: list[int],
+) -> None:
+    """So that they outlive us. 1 and 2 are for writing only; what it does to flags is its own."""
+    ours, ends = make_lasting_pipes(stdin=True, lasting_stdin=True)
+    fds += [*ours.values(), *ends]
+
+    modes = [fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE for fd in ends]
+    assert modes == [
+        os.O_RDONLY,
+        os.O_WRONLY,
+        os.O_WRONLY,
+        os.O_RDONLY,
+        os.O_RDONLY,
+        os.O_WRONLY,
+    ]
+    assert all(fd > len(ends) for fd in ends[3:])
+    assert not any(os.get_blocking(fd) for fd in ours.values())
+    for end, name in ((3, "stdout"), (4, "stderr"), (5, "stdin")):
+        assert os.path.samestat(os.fstat(ends[end]), os.fstat(ours[name]))
+        os.set_blocking(ends[end], True)
+        assert not os.get_blocking(ours[name])
 
 
 @pytest.mark.parametrize("stdin", [False, True])

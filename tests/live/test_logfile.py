@@ -522,19 +522,23 @@ def cast_of(path: Path) -> tuple[dict, list[list]]:
         return cast.v2_header, list(cast.events())
 
 
+async def exit_7() -> tuple[int, str]:
+    return 3 * SECOND, "exit 7"
+
+
 @pytest.mark.parametrize("died", ["before", "between", "after"])
 @pytest.mark.parametrize("said", [b"", b"x\n"], ids=["silent", "not silent"])
 async def test_the_end_is_told_once_however_often_the_server_dies(benches, died, said) -> None:
     """Before it was told, when it was written and not noted, and when it was."""
     made = benches("asciicast")
-    made.log.know_end(lambda: (3 * SECOND, "exit 7"))
+    made.log.know_end(exit_7)
     if said:
         made.output(STDOUT, said, time=4 * SECOND)
     if died == "between":
         made.log._commit = lambda: None  # as if it died before each commit
     if died != "before":
         await made.finish()
-    made.server().know_end(lambda: (3 * SECOND, "exit 7"))
+    made.server().know_end(exit_7)
     await made.finish()
 
     header, events = cast_of(made.path)

@@ -169,3 +169,19 @@ def test_the_smallest_outputs_are_not_lost(shop, text) -> None:
     assert done.stdout == text
     assert shop.output(box) == text
     assert shop.ctl("logs", box) == text
+
+
+def test_a_container_cannot_read_what_it_writes_to(shop) -> None:
+    """Its stdout and stderr are for writing only, as with everybody else; so are an exec's.
+
+    asyncio's pipes, and tail -f of many distributions, take a readable stdout for one whose
+    reader has gone, and end.
+    """
+    show = "grep flags /proc/self/fdinfo/1 /proc/self/fdinfo/2"
+    box = shop.run("sh", "-c", f"{show}; sleep 1000", options=("-i", "--stdin-eof", "never"))
+    wait_for(lambda: shop.output(box).count(b"flags") == 2)
+    told = shop.ctl("exec", box, "sh", "-c", show)
+
+    for text in (shop.output(box), told):
+        flags = [int(line.split()[-1], 8) for line in text.splitlines()]
+        assert [number & os.O_ACCMODE for number in flags] == [os.O_WRONLY, os.O_WRONLY]

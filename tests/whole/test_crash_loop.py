@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from copies import Copy
-from harness import Shop, wait_for
+from harness import PATIENCE, Shop, wait_for
 
 pytestmark = pytest.mark.runc
 
@@ -154,3 +154,30 @@ def test_it_can_be_removed_by_force(shop, code) -> None:
     assert refused.returncode == 125
     assert not shop.path(box).exists()
     assert not shop.processes()
+
+
+def test_who_waits_for_it_is_told_why(shop, code) -> None:
+    """At once when a program waits as long as it takes, otherwise when its time is over."""
+    box = run(shop, code, "cat", options=("-i",))
+    break_and_kill(shop, code, box)
+    wait_for(lambda: trouble(shop, box)["failures"] >= 3)
+    why = f"see 'attachctl inspect {box}'\n".encode()
+    waiting = [
+        shop.popen("attach", "--no-stdin", box),
+        shop.popen("attachctl", "exec", box, "true"),
+        shop.popen("attachctl", "send", box, "x"),
+    ]
+    late = shop.popen("attachctl", "kill", box, "CONT")
+    for program in waiting:
+        assert program.stderr.readline().endswith(why)
+    _, words = late.communicate(timeout=PATIENCE)
+    assert b"did not answer in time, and its server does not stay" in words
+    assert words.endswith(why)
+
+    mend(code)
+    attached, *others = waiting
+    for program in others:
+        program.communicate(timeout=PATIENCE)
+        assert program.returncode == 0
+    shop.ctl("send", "--eof", box, "")
+    assert attached.communicate(timeout=PATIENCE)[0].startswith(b"x\n")

@@ -106,15 +106,30 @@ def test_neither_descriptor_nor_secret_reaches_anybody(shop) -> None:
     assert not [leak for leak in leaks if leak in told]
 
 
-def test_the_container_has_its_three_descriptors(shop) -> None:
-    """0, 1 and 2, and none of the shim's ring, socket, or log."""
-    box = shop.run("cat", options=("-i",))
+@pytest.mark.parametrize("never", [False, True])
+def test_the_container_has_its_own_pipes_and_nothing_else(shop, never) -> None:
+    """0, 1 and 2, the other ends of 1 and 2 (and of a lasting 0), and none of the shim's."""
+    box = shop.run("cat", options=("-i", "--stdin-eof", "never") if never else ("-i",))
     init = shop.state(box)["pid"]
     wait_for(lambda: b"cat" in Path(f"/proc/{init}/cmdline").read_bytes().split(b"\0"))
     found = links(init)
 
-    assert set(found) == {0, 1, 2}
+    assert len({found[0], found[1], found[2]}) == 3
     assert all(link.startswith("pipe:") for link in found.values())
+    others = {3: found[1], 4: found[2]} | ({5: found[0]} if never else {})
+    assert found == {0: found[0], 1: found[1], 2: found[2]} | others
+
+
+def test_a_container_with_a_terminal_and_an_exec_have_three_descriptors(shop) -> None:
+    """Nobody can take these up again."""
+    box = shop.run("cat", options=("-itd",))
+    init = shop.state(box)["pid"]
+    wait_for(lambda: b"cat" in Path(f"/proc/{init}/cmdline").read_bytes().split(b"\0"))
+    assert set(links(init)) == {0, 1, 2}
+
+    rows = shop.ctl("exec", box, "ls", "-l", "/proc/self/fd").splitlines()
+    pipes = [row.split()[-3] for row in rows if b"pipe:" in row]
+    assert set(pipes) <= {b"0", b"1", b"2"}
 
 
 def test_the_keeper_holds_its_own_descriptors_and_no_other(shop) -> None:

@@ -155,3 +155,17 @@ def test_a_terminals_recording_has_its_sizes_and_its_own_lines(shop) -> None:
     sizes += [data for _, code, data in events if code == "r"]
     assert sizes[-3:] == ["100x40", "101x40", "102x40"]
     assert json.loads(cast.read_text().splitlines()[0])["version"] == 2
+
+
+def test_a_recording_waits_for_the_end_of_a_program_that_says_no_more(shop) -> None:
+    """It has closed its output long before it ends, and how it ends is told nevertheless."""
+    cast = shop.scratch / "x.cast"
+    script = "echo up; exec >&- 2>&-; until [ -e /end ]; do usleep 10000; done; exit 7"
+    box = shop.run("sh", "-c", script, options=("--log", f"asciicast:{cast}"))
+    wait_for(lambda: json.loads(shop.ctl("stats", box))["logs"][0]["written"] == 3)
+    fds = Path(f"/proc/{shop.state(box)['pid']}/fd")
+    wait_for(lambda: not (fds / "2").is_symlink())
+    Path(shop.state(box)["bundle"], "rootfs/end").touch()
+
+    shop.ended(box)
+    assert read(cast)[1][-1][1:] == ["m", "exit 7"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from attachd_clients import Cursor, Ended, Line, attach_blocking, follow_blocking
 from attachd_clients.lines import Position
-from harness import PATIENCE, Shop, is_alive, wait_for
+from harness import PATIENCE, Shop, cri_streams, is_alive, wait_for
 
 pytestmark = pytest.mark.runc
 
@@ -462,3 +462,85 @@ def test_ls_says_that_it_is_lost_until_it_is_recovered(shop, orphan) -> None:
     assert f"see attachd recover {orphan}".encode() in told.stderr
     recover(shop, orphan)
     assert phase() == "running"
+
+
+STATE_KEYS = ("stream_id", "pid_start", "runtime", "recovered", "pipes")
+CONFIG_KEYS = (
+    "ring_size", "stdin_eof", "oom_score_adj", "runtime_args", "id", "keeper_pid_file", "log_care",
+)  # fmt: skip
+
+
+def test_one_whose_state_is_not_understood_is_left_alone_and_keeps_no_other(
+    shop, orphan
+) -> None:
+    """Each key that anybody needs is missed before anything is begun; the others are taken up."""
+    last = shop.run("sleep", "1000")
+    wait_for(lambda: shop.ctl("stats", last))
+    first, other = sorted((orphan, last))
+    shop.kill_shim(last)
+    path, state = shop.path(first, "state.json"), shop.state(first)
+    for key in STATE_KEYS + CONFIG_KEYS:
+        config = {k: v for k, v in state["config"].items() if k not in CONFIG_KEYS or k != key}
+        damaged = {k: v for k, v in state.items() if k not in STATE_KEYS or k != key}
+        path.write_text(json.dumps(damaged | {"config": config}))
+        told = recover(shop, check=False)
+        (line,) = told.stderr.splitlines()
+        assert line.startswith(f"attachd: {first}: ".encode())
+        assert b"of another attachd" in line
+        assert key.encode() in line
+        assert told.returncode == 125
+    assert json.loads(shop.ctl("stats", other))["phase"] == "running"
+    path.write_text(json.dumps(state))
+    assert recover(shop, first).stdout
+
+
+def test_what_is_no_directory_of_a_container_is_no_error(shop, orphan) -> None:
+    """Files that somebody has put into the root are left alone."""
+    (shop.root / "README").touch()
+    told = recover(shop)
+    assert told.stdout.startswith(orphan.encode())
+    assert told.stderr == b""
+
+
+def test_after_another_boot_no_number_is_believed(shop, orphan) -> None:
+    """Pids and inodes are those of strangers then: what the files tell of has ended."""
+    path, state = shop.path(orphan, "state.json"), shop.state(orphan)
+    path.write_text(json.dumps(state | {"boot_id": "another"}))
+    told = recover(shop, orphan)
+
+    assert b"it has ended meanwhile, and nobody knows how" in told.stdout
+    record = shop.ended(orphan)
+    assert (record["reason"], record["bytes"]["stdout"]) == ("unknown", 0)
+    assert is_alive(state["pid"])
+
+
+def test_a_log_that_is_no_file_goes_on(shop) -> None:
+    """A named pipe cannot tell what it was given: output is counted anew from 0."""
+    fifo = shop.scratch / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        words = ("--log", fifo, "--log", "/dev/null")
+        box = shop.run("sh", "-c", COUNTS, "100", "200", options=words)
+        wait_for(lambda: logged(shop, box) == len(numbers(1, 100)))
+        shop.kill_shim(box)
+        recover(shop, box)
+        end(shop, box)
+        assert shop.ended(box)["bytes"]["stdout"] == len(numbers(101, 200))
+        said = cri_streams(os.read(reader, 1 << 16))["stdout"]
+    finally:
+        os.close(reader)
+    assert said == numbers(1, 200)
+
+
+def test_a_log_that_is_gone_is_begun_anew(shop, orphan) -> None:
+    """Deleted, or compressed by somebody: what it had is lost, and the container goes on."""
+    path = shop.path(orphan, "log/container.log")
+    with path.open("rb"):  # another file gets another inode
+        path.unlink()
+        recover(shop, orphan)
+    end(shop, orphan)
+
+    record = shop.ended(orphan)
+    assert (record["exit_code"], record["bytes"]["stdout"]) == (7, len(numbers(1001, 2000)))
+    assert shop.output(orphan) == shop.ctl("logs", orphan) == numbers(1001, 2000)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -284,3 +285,43 @@ def test_a_keeper_that_is_killed_when_the_old_server_has_stopped_loses_nothing(s
     assert (record["exit_code"], record["offset"]) == (7, len(data))
     said = hashlib.sha256(shop.output(box)).hexdigest()
     assert said == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"python": "python3"}, {"package": "."}, {"python": "/bin/no-such-python"}]
+)
+def test_a_refusal_is_told_to_who_has_asked(shop, wrong) -> None:
+    """The answer has the order's token, or its sender would wait for it in vain."""
+    box = shop.run("sleep", "1000")
+    before = report(shop, box)["server_pid"]
+    order = {"python": sys.executable, "package": "/usr", "token": "this"} | wrong
+    shop.path(box, "upgrade.json").write_text(json.dumps(order))
+    os.kill(shop.keeper(box), signal.SIGHUP)
+    answer = shop.path(box, "upgrade-answer.json")
+    wait_for(answer.exists)
+
+    told = json.loads(answer.read_text())
+    assert told["token"] == "this"
+    assert told["refusal"]
+    assert report(shop, box)["server_pid"] == before
+
+
+def test_two_at_once_are_done_one_after_the_other(shop) -> None:
+    """None takes the other's order away, and waits for an answer that never comes."""
+    box = shop.run("sleep", "1000")
+    both = [shop.popen("attachctl", "upgrade", box) for _ in range(2)]
+    for one in both:
+        _, words = one.communicate(timeout=PATIENCE)
+        assert (one.returncode, words) == (0, b"")
+    assert report(shop, box)["upgrades"] == 2
+
+
+def test_no_descriptor_is_left_over(shop) -> None:
+    """However often it is done, at the keeper and at the server."""
+    box, counts = shop.run("sleep", "1000"), list[tuple[int, int]]()
+    for _ in range(3):
+        shop.ctl("upgrade", box)
+        told = report(shop, box)
+        pids = (told["keeper_pid"], told["server_pid"])
+        counts.append(tuple(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids))
+    assert counts[0] == counts[1] == counts[2]

@@ -12,6 +12,7 @@ from attachd.errors import UsageError
 from attachd.state.faults import SHELL_CODES
 from attachd.state.sizes import Size
 from attachd.wire import messages as say
+from attachd_clients.arguments import warn_of_trouble
 from attachd_clients.attaching import Wish, attach_as
 from attachd_clients.blocking import attach_blocking
 from attachd_clients.conversation import Ended
@@ -49,6 +50,7 @@ def _exec(wish: argparse.Namespace) -> int:
     if wish.detach_keys is not None and (wish.detach or not wish.tty):
         raise UsageError("--detach-keys leave a terminal: add -t")
     place = Place.find(wish.id, wish.root)
+    warn_of_trouble("attachctl", place)
     spec = _spec(wish, command)
     try:
         return _leave_running(wish, place, spec) if wish.detach else _watch(wish, place, spec)

@@ -11,6 +11,7 @@ import trio
 
 from attachd.errors import AttachdError, UsageError
 from attachd_clients.aio import Client, attach, unwrapped
+from attachd_clients.arguments import warn_of_trouble
 from attachd_clients.places import Place
 from attachd_clients.sending import Sending
 from attachd_clients.verbs import Add
@@ -46,7 +47,9 @@ def _send(wish: argparse.Namespace) -> int:
         raise UsageError("--no-newline is for TEXT")
     if wish.timeout is not None and not 0 < wish.timeout < float("inf"):
         raise UsageError(f"--timeout {wish.timeout:g} is not a positive number of seconds")
-    job = _Job(Place.find(wish.id, wish.root), wish)
+    place = Place.find(wish.id, wish.root)
+    warn_of_trouble("attachctl", place)
+    job = _Job(place, wish)
     return trio.run(job.run)
 
 
