@@ -84,10 +84,7 @@ def _prepare(config: Config, directory: int) -> tuple[creation.Shim, list[str]]:
     logs, specs, made = descriptors.open_logs(config.logs, rotated=config.log_care.rotates)
     config = config._replace(logs=tuple(specs))
     try:
-        if config.terminal:
-            stdio = descriptors.make_inner_pipe()
-        else:
-            stdio = _make_pipes(config)
+        stdio = _make_stdio(config)
         ring, header = descriptors.make_ring(config.ring_size)
         parcels_end, post = parcels.make()
         table = descriptors.Table(
@@ -110,7 +107,9 @@ def _prepare(config: Config, directory: int) -> tuple[creation.Shim, list[str]]:
     return creation.Shim(config, table, post, stdio.ends, stream_id, tuple(made)), made
 
 
-def _make_pipes(config: Config) -> descriptors.Stdio:
+def _make_stdio(config: Config) -> descriptors.Stdio:
+    if config.terminal:
+        return descriptors.make_inner_pipe()
     if not config.outlives:
         return descriptors.make_pipes(config.stdin)
     lasting = config.stdin_eof == NEVER

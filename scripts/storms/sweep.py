@@ -6,9 +6,9 @@ the log at the moment of a sweep, so there is at most one hole for each. With ``
 waits until the log has what the ring has, and the container for the next line: then nothing may
 be missing at all.
 
-Seen to fail: with ``_both_ways`` left out in ``keeper/descriptors.py`` (what the container says
-after a sweep is lost), and with 0 from ``base_of`` in ``recovery/logs.py`` (the record's offset is
-not that of the log).
+Seen to fail: with a container that does not hold its own pipes (what it says after a sweep is
+lost), and with 0 from ``base_of`` in ``recovery/logs.py`` (the record's offset is not that of the
+log).
 """
 
 import argparse

@@ -120,6 +120,14 @@ def test_the_container_has_its_own_pipes_and_nothing_else(shop, never) -> None:
     assert found == {0: found[0], 1: found[1], 2: found[2]} | others
 
 
+def test_a_container_that_is_not_to_be_recovered_has_three_descriptors(shop) -> None:
+    """--no-recover: its own stdio, and no end of a pipe besides."""
+    box = shop.run("sh", "-c", "ls /proc/$$/fd", options=("--no-recover",))
+    shop.ended(box)
+
+    assert [int(fd) for fd in shop.output(box).split() if int(fd) < 10] == [0, 1, 2]
+
+
 def test_a_container_with_a_terminal_and_an_exec_have_three_descriptors(shop) -> None:
     """Nobody can take these up again."""
     box = shop.run("cat", options=("-itd",))
