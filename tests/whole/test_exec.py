@@ -539,8 +539,9 @@ def test_the_same_key_and_spec_is_the_same_exec(shop, raw) -> None:
     said = [raw(box, key=key, spec=spec).hear()["exec"] for _ in range(3)]
 
     assert said == ["1", "1", "1"]
-    wait_for(lambda: (Path(shop.state(box)["bundle"]) / "rootfs/ran").exists())
-    assert (Path(shop.state(box)["bundle"]) / "rootfs/ran").read_text() == "ran\n"
+    ran = Path(shop.state(box)["bundle"]) / "rootfs/ran"
+    wait_for(lambda: ran.exists() and ran.stat().st_size)  # it is there before its text is
+    assert ran.read_text() == "ran\n"
 
 
 def test_an_ended_exec_is_kept_for_whoever_still_reads_it(shop, raw) -> None:
