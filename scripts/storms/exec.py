@@ -8,7 +8,7 @@ not add to that (``--slack``).
 
 It notices a descriptor or a mapping that is not closed with its exec (leave out one
 ``os.close`` of ``live/exec.py``), an exec that is not forgotten (leave out ``let_go``), a zombie
-at the keeper (return before ``os.waitpid`` in ``_reap_all``), and output that goes to another
+at the keeper (return before ``os.waitpid`` in ``Keeper._reap``), and output that goes to another
 exec's client (close a ring's descriptor while a client still reads).
 """
 
