@@ -32,8 +32,10 @@ def remove(place: Place, *, force: bool) -> None:
     when it is somebody else's: its files say which program deletes it, and which files go.
     """
     check_owner(place)
-    _end(place, force)
-    directory = _lock(place, force)
+    speechless = force and place.trouble() is not None  # no server of it stays
+    if not speechless:
+        _end(place, force)
+    directory = _lock(place, force, 0.0 if speechless else SHIM_SECONDS)
     try:
         with contextlib.suppress(NoSuchContainer):
             _delete(place, place.state(), force)
@@ -70,13 +72,14 @@ def _end(place: Place, force: bool) -> None:
             client.wait_gone(SHIM_SECONDS)
 
 
-def _lock(place: Place, force: bool) -> int:
+def _lock(place: Place, force: bool, patience: float) -> int:
     """Return the state directory's descriptor with the lock that its shim held.
 
-    A shim that does not go by itself, as one whose servers do not start, goes by ``force``.
+    A shim that does not go by itself in ``patience`` seconds, as one whose servers do not start,
+    goes by ``force``.
     """
     directory = os.open(place.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    if lock_within(directory, SHIM_SECONDS):
+    if lock_within(directory, patience):
         return directory
     if force:
         with contextlib.suppress(NoSuchContainer):
