@@ -26,8 +26,10 @@ from attachd.state.ring import Missed
 #: again for each piece, so that clients cannot take all our descriptors.
 MAX_OPEN = 256
 
-#: What was read last is kept for who comes next: of short lines each byte takes several here.
+#: So much memory is kept of what was read last, for who comes next. Beside its bytes a run of
+#: output takes about so much as an object.
 RECENT_BYTES = 4 << 20
+CHUNK_BYTES = 256
 
 #: So many clients' questions are answered at once; other threads are for writing the log.
 THREADS = 16
@@ -53,29 +55,34 @@ class Memory:
         self._recent = Recent()
         self._standing: OrderedDict[int, Reading] = OrderedDict()  #: by where each goes on
         self._busy: dict[int, trio.Event] = {}  #: somebody reads on from this offset
-        self._readers = 0
+        self._readers: set[Recall] = set()  #: who has not come to the ring yet
 
     def open(self) -> "Recall | None":
         """Return a reader for one client; None when there is no log."""
-        if self._log is None:
-            return None
-        self._readers += 1
-        return Recall(self)
+        return Recall(self) if self._log is not None else None
 
-    def close(self, at: int) -> None:
-        """A reader that has come to ``at`` goes; the file that stands open there with it."""
-        self._readers -= 1
+    async def take(self, reader: "Recall", offset: int, most: int) -> Piece:
+        """Return what follows ``offset``, which the ring does not have: some ``most`` bytes.
+
+        On cancel: returns when the read that is under way has ended.
+        """
+        self._readers.add(reader)
+        piece = await self._share(offset, most)
+        if piece[-1].end >= self._feed.index.oldest:
+            self.leave(reader, piece[-1].end)  # the ring has what comes next
+        return piece
+
+    def leave(self, reader: "Recall", at: int) -> None:
+        """A reader wants no more from ``at`` on: with the last one all is let go of."""
+        self._readers.discard(reader)
         self._let_go(at)
         if not self._readers:
             self._recent.clear()
             while self._standing:
                 self._let_go(next(iter(self._standing)))
 
-    async def take(self, offset: int, most: int) -> Piece:
-        """Return what follows ``offset``, which the ring does not have: some ``most`` bytes.
-
-        On cancel: returns when the read that is under way has ended.
-        """
+    async def _share(self, offset: int, most: int) -> Piece:
+        """Return the piece at ``offset`` that somebody has read, or read it for others, too."""
         while (busy := self._busy.get(offset)) is not None:
             await busy.wait()
         piece = self._recent.get(offset)
@@ -166,7 +173,6 @@ class Recall:
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self._at = -1
-        self._closed = False
 
     async def take(self, offset: int, most: int) -> Piece:
         """Return what follows ``offset``, which the ring does not have: some ``most`` bytes.
@@ -174,15 +180,13 @@ class Recall:
         It is shared with others, and not to be changed. On cancel: returns when the read that is
         under way has ended.
         """
-        piece = await self._memory.take(offset, most)
+        piece = await self._memory.take(self, offset, most)
         self._at = piece[-1].end
         return piece
 
     def close(self) -> None:
         """Let go of the file that may stand open for us."""
-        if not self._closed:
-            self._closed = True
-            self._memory.close(self._at)
+        self._memory.leave(self, self._at)
 
 
 class Recent:
@@ -217,7 +221,8 @@ class Recent:
 
 
 def _size(piece: Piece) -> int:
-    return sum(len(item.data) for item in piece if isinstance(item, Chunk))
+    data = sum(len(item.data) for item in piece if isinstance(item, Chunk))
+    return data + CHUNK_BYTES * len(piece)
 
 
 def _is_over_soon(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ from attachd.live.feed import Feed
 from attachd.live.memory import Memory, Recent
 from attachd.state.ring import STDOUT, Missed
 
-SAID = b"".join(b"line %06d\n" % number for number in range(20_000))
+SAID = b"".join(b"line %06d\n" % number for number in range(100_000))
 PIECE = 10_000
 
 
@@ -146,9 +146,20 @@ async def test_a_file_that_is_gone_is_told_as_missed_and_not_remembered(memory, 
     recall.close()
 
 
+async def test_who_has_come_to_the_ring_holds_nothing(memory, log) -> None:
+    """It stays attached for days, and nobody else is on the way."""
+    recall, offset = memory.open(), 0
+    while offset < len(SAID):
+        piece = await recall.take(offset, PIECE)
+        offset = piece[-1].end
+        assert log.opened == (offset < len(SAID))
+    assert memory._recent.get(0) is None
+    recall.close()
+
+
 def test_what_was_read_last_is_kept_and_no_more_than_that() -> None:
     """By bytes of output; one that is kept again counts once."""
-    recent = Recent(250)
+    recent = Recent(2 * (100 + remembering.CHUNK_BYTES) + 50)
     pieces = [[remembering.Chunk(at, STDOUT, 0, bytes(100))] for at in (0, 100, 200)]
     for piece in (*pieces, pieces[2]):
         recent.add(piece[0].start, piece)
