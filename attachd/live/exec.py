@@ -35,7 +35,8 @@ from attachd.state.lifecycle import Phase, phase_of
 #: What the keeper holds for the server; ``terminal`` comes when the runtime has made it.
 PARTS = ("header", "ring", "intake", "stdin", "stdout", "stderr", "inner", "terminal", "pidfd")
 
-#: How a runtime has ended, as a shell tells it, that was killed (with its keeper, as a rule).
+#: How a runtime has ended, as a shell tells it, that was killed (with its keeper, as a rule). Its
+#: words are of no use then: the program ran already and they are its own, or they tell of the kill.
 KILLED = 128 + signal.SIGKILL
 
 #: A runtime that was killed is reaped at once.
@@ -229,6 +230,9 @@ class Exec:
             await self._stop_runtime()
             said = self._last_words()
             raise RuntimeFailed("exec", 137, f"not done after {limit:g} seconds", said)
+        if header.failed == KILLED:
+            told = "the runtime was killed while it made the program (137): try again"
+            raise RuntimeFailed("exec", KILLED, told, "")
         if header.failed:
             log = os.path.join(self.path, files.RUNTIME_LOG)
             raise failure("exec", header.failed, self._last_words(), log)
@@ -279,12 +283,7 @@ class Exec:
             before = waiting
 
     def _last_words(self) -> str:
-        """Return what the runtime said where the program's stderr would have been.
-
-        Of one that was killed nobody knows whether the program ran already, and it was that.
-        """
-        if self._header.failed == KILLED:
-            return ""
+        """Return what the runtime said where the program's stderr would have been."""
         left = LAST_READS if self._words.fd >= 0 else 0
         while left and self._words.listen():
             left -= 1

@@ -196,10 +196,14 @@ def test_the_keepers_death_does_not_leave_a_client_waiting(shop) -> None:
 
 
 def test_what_a_killed_birth_has_said_is_not_told_as_the_runtimes_words(shop) -> None:
-    """The program ran already, and spoke, when its keeper was killed: the reason is that."""
+    """The program ran already, and spoke, when its keeper was killed: the reason is that.
+
+    Nor are the runtime's own last words, which are about what the kill has done to it.
+    """
     runtime = shop.scratch / "runtime"
     runtime.write_text(
-        '#!/bin/sh\nrunc "$@" || exit\ncase "$*" in *exec*) exec sleep 1000;; esac\n'
+        '#!/bin/sh\nrunc "$@" || exit\ncase "$*" in *exec*)\n'
+        """echo '{"level":"error","msg":"broken pipe"}' >>"$2"; exec sleep 1000;; esac\n"""
     )
     runtime.chmod(0o755)
     box = shop.run("sleep", "1000", options=("--runtime", runtime))
@@ -212,4 +216,5 @@ def test_what_a_killed_birth_has_said_is_not_told_as_the_runtimes_words(shop) ->
 
     assert client.returncode == 125
     assert b"my own words" not in words
+    assert b"broken pipe" not in words  # what it says when its half made program is killed
     assert b"137" in words
