@@ -24,8 +24,9 @@ ALLOWED = {"memory": 2048, "descriptors": 0, "threads": 1, "tasks": 1, "files": 
 #: and a death what is known of it: files of three names.
 MORTAL = {"descriptors": 2, "files": 4}
 
-#: A process younger than this is still loading what it needs (seconds).
-SETTLED = 5.0
+#: A process younger than this is still loading what it needs, or waits for those who were
+#: attached to a server before it: for 5 seconds from when it is up.
+SETTLED = 8.0
 
 #: With fewer samples than this nothing can be said of memory, and of the rest.
 ENOUGH, FEW = 9, 2
