@@ -24,6 +24,9 @@ ENDS = ("end0", "end1", "end2")
 #: As a shell says that a program could not be executed.
 NOT_EXECUTED = 126
 
+#: As a shell says that it was killed: with the keeper that was about to call the runtime, too.
+KILLED = 128 + signal.SIGKILL
+
 
 def parcel(name: str, what: str) -> str:
     """Return what a descriptor of an exec is called among the keeper's parcels."""
@@ -82,8 +85,9 @@ class Execs:
         terminal = parcel(name, "inner") in self._held
         try:
             if not terminal and min(ends) < 0:
-                raise OSError("its pipes have gone with a keeper before us")
-            made.header.runtime_pid = self._spawn(made, ends)
+                made.header.failed = KILLED  # its pipes have gone with a keeper before us
+            else:
+                made.header.runtime_pid = self._spawn(made, ends)
         except OSError as error:
             self._tell(made, f"cannot run {self._runtime.path}: {error.strerror or error}")
             made.header.failed = NOT_EXECUTED
@@ -103,7 +107,7 @@ class Execs:
         if header.runtime_pid and not (header.started or header.failed):
             for pid in (header.runtime_pid, self._read_pid(made)):
                 _kill_if_there(pid)
-            header.failed = 128 + signal.SIGKILL
+            header.failed = KILLED
         return header
 
     def forget(self, name: str) -> None:

@@ -16,7 +16,7 @@ import trio
 from attachd.errors import AttachdError, LifecycleError, Refused, RuntimeFailed
 from attachd.keeper import files
 from attachd.keeper.descriptors import map_header
-from attachd.keeper.execs import ENDS, parcel
+from attachd.keeper.execs import ENDS, KILLED, parcel
 from attachd.keeper.parcels import Post
 from attachd.keeper.runtime import LAST_READS, Words, failure
 from attachd.live import pidfd
@@ -34,10 +34,6 @@ from attachd.state.lifecycle import Phase, phase_of
 
 #: What the keeper holds for the server; ``terminal`` comes when the runtime has made it.
 PARTS = ("header", "ring", "intake", "stdin", "stdout", "stderr", "inner", "terminal", "pidfd")
-
-#: How a runtime has ended, as a shell tells it, that was killed (with its keeper, as a rule). Its
-#: words are of no use then: the program ran already and they are its own, or they tell of the kill.
-KILLED = 128 + signal.SIGKILL
 
 #: A runtime that was killed is reaped at once.
 REAP_SECONDS = 1.0
@@ -231,7 +227,8 @@ class Exec:
             said = self._last_words()
             raise RuntimeFailed("exec", 137, f"not done after {limit:g} seconds", said)
         if header.failed == KILLED:
-            told = "the runtime was killed while it made the program (137): try again"
+            # No words: the program ran already and they are its own, or they tell of the kill.
+            told = "whoever made the program was killed meanwhile (137): try again"
             raise RuntimeFailed("exec", KILLED, told, "")
         if header.failed:
             log = os.path.join(self.path, files.RUNTIME_LOG)

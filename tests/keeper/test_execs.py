@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attachd.keeper.descriptors import make_ring, map_header
-from attachd.keeper.execs import ENDS, NOT_EXECUTED, Execs, parcel
+from attachd.keeper.execs import ENDS, KILLED, NOT_EXECUTED, Execs, parcel
 from attachd.keeper.processes import Runtime
 from attachd.state.header import Header
 
@@ -163,6 +163,16 @@ def test_a_runtime_that_cannot_be_started_is_noted(bench) -> None:
     bench.execs.begin("x")
 
     assert (header.failed, header.runtime_pid) == (NOT_EXECUTED, 0)
+    assert sorted(bench.held) == ["exec/x/header", "exec/x/ring"]
+
+
+def test_pipes_that_have_gone_with_a_keeper_count_as_a_kill(bench) -> None:
+    """The keeper before us had them, and was killed before it had called the runtime."""
+    header = bench.bring("x")
+    os.close(bench.held.pop(parcel("x", ENDS[1])))
+    bench.execs.begin("x")
+
+    assert (header.failed, header.runtime_pid) == (KILLED, 0)
     assert sorted(bench.held) == ["exec/x/header", "exec/x/ring"]
 
 
