@@ -164,6 +164,11 @@ class Shop:
         wait_for(lambda: not any(is_alive(pid) for pid in (keeper, server)))
         return server
 
+    def reported(self, container: str) -> dict:
+        """Return what the shim reports; nothing while nobody answers."""
+        done = self.call("attachctl", "stats", container, check=False)
+        return json.loads(done.stdout) if done.returncode == 0 else {}
+
     def processes(self) -> list[str]:
         """Return every process that names this root, or works in it."""
         found = []

@@ -10,7 +10,6 @@ with its reason on stderr when it could not: nothing is touched.
 """
 
 import os
-import select
 import signal
 import sys
 import time
@@ -75,7 +74,7 @@ class Strangers:
     def look(self, news: int) -> int | None:
         """Note each that has ended; return the wait status of the server when it has."""
         for pidfd in self.fds():
-            if _has_ended(pidfd):
+            if pidfds.has_ended(pidfd):
                 self._ended[pidfd] = time.monotonic()
         status = None
         for pidfd in list(self._ended):
@@ -184,12 +183,6 @@ def _runtime(config: dict[str, object]) -> Runtime:
     assert isinstance(arguments, list)
     words = tuple(map(str, arguments))
     return Runtime(str(config["runtime"]), str(config["runtime_root"]), words)
-
-
-def _has_ended(pidfd: int) -> bool:
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    return bool(poller.poll(0))
 
 
 def _status(ending: tuple[int, int] | None) -> int:

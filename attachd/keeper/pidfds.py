@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import select
 import struct
 
 from attachd.state.exitrecord import CLD_DUMPED, CLD_EXITED, CLD_KILLED
@@ -13,6 +14,13 @@ _INFO_EXIT = 1 << 3  #: Linux 6.15 and later
 
 #: The kernel tells only when a process was reaped, which some inits do not do at once.
 REAP_SECONDS = 10.0
+
+
+def has_ended(pidfd: int) -> bool:
+    """True for a process that has ended, be it reaped or not (pidfd_open(2))."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def exit_of(pidfd: int) -> tuple[int, int] | None:

@@ -1,14 +1,13 @@
 """The keeper as its server sees it: whether it lives, and an heir when it does not."""
 
 import os
-import select
 import signal
 import sys
 from collections.abc import Callable
 
 import trio
 
-from attachd.keeper import parcels
+from attachd.keeper import parcels, pidfds
 from attachd.keeper.descriptors import Table
 from attachd.keeper.processes import spawn
 from attachd.state.header import Header
@@ -37,9 +36,7 @@ class Guardian:
     @property
     def alive(self) -> bool:
         """False from its death until there is an heir."""
-        poller = select.poll()
-        poller.register(self._pidfd, select.POLLIN)
-        return not poller.poll(0)
+        return not pidfds.has_ended(self._pidfd)
 
     async def run(self) -> None:
         """Start an heir whenever the keeper has been killed. Ends when cancelled."""

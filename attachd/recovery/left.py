@@ -8,6 +8,7 @@ from typing import NamedTuple
 from attachd.errors import UsageError
 from attachd.keeper import files
 from attachd.keeper.config import LogSpec
+from attachd.keeper.pidfds import has_ended
 from attachd.keeper.processes import boot_id, start_time
 from attachd.state.eofpolicy import NEVER
 from attachd.state.exitrecord import CLD_UNSEEN, Ending, exit_record, to_json
@@ -77,7 +78,7 @@ def find_init(left: Left) -> int:
         pidfd = os.pidfd_open(left.pid)
     except OSError:
         return -1
-    if start_time(left.pid) == left.pid_start and not _is_zombie(left.pid):
+    if start_time(left.pid) == left.pid_start and not has_ended(pidfd):
         return pidfd
     os.close(pidfd)
     return -1
@@ -114,11 +115,3 @@ def _unknown(name: str, left: Left) -> bytes:
         recovered=1,
     )
     return to_json(exit_record(str(left.state["id"]), left.stream_id, ending, execution=name))
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
-    except (OSError, IndexError):
-        return True

@@ -12,7 +12,6 @@ counts (``keeper/keep.py``).
 
 import argparse
 import contextlib
-import json
 import os
 import random
 import signal
@@ -41,7 +40,7 @@ def run(shop: Shop, wish: argparse.Namespace) -> bool:
     script = "i=0; until read -t 0.0 x; do i=$((i+1)); echo $i; done; echo $i >&2; exit 7"
     box = shop.run("sh", "-c", script, options=("-i",))
     beside = shop.popen("attachctl", "exec", "-i", box, "sh", "-c", "read x; exit 3", stdin=-1)
-    wait_for(lambda: pids(shop, box))
+    wait_for(lambda: shop.reported(box))
     servers = 0
     for _ in range(wish.kills):
         servers += kill(shop, box, chance) == "server_pid"
@@ -74,15 +73,9 @@ def counted(size: int) -> dict[str, Sum]:
 
 def kill(shop: Shop, box: str, chance: random.Random) -> str:
     """Kill one of the two, wait until there is another one of it, and return which."""
-    before = wait_for(lambda: pids(shop, box))
+    before = wait_for(lambda: shop.reported(box))
     which = chance.choice(("keeper_pid", "server_pid"))
     with contextlib.suppress(ProcessLookupError):
         os.kill(before[which], signal.SIGKILL)
-    wait_for(lambda: (now := pids(shop, box)) and now[which] != before[which])
+    wait_for(lambda: (now := shop.reported(box)) and now[which] != before[which])
     return which
-
-
-def pids(shop: Shop, box: str) -> dict[str, int]:
-    """Return who is there; nothing while nobody answers."""
-    done = shop.call("attachctl", "stats", box, check=False)
-    return json.loads(done.stdout) if done.returncode == 0 else {}

@@ -13,7 +13,6 @@ log).
 
 import argparse
 import itertools
-import json
 import os
 import random
 import signal
@@ -42,7 +41,7 @@ def run(shop: Shop, wish: argparse.Namespace) -> bool:
     box = shop.run("sh", "-c", SCRIPT, "usleep 1000000" if wish.quiet else ":")
     init = shop.state(box)["pid"]
     for _ in range(wish.sweeps):
-        report = wait_for(lambda: reported(shop, box))
+        report = wait_for(lambda: shop.reported(box))
         if wish.quiet:
             report = wait_for(lambda: at_rest(shop, box))
         else:
@@ -89,14 +88,8 @@ def sweep(report: dict[str, int]) -> None:
     wait_for(lambda: not any(is_alive(pid) for pid in pids))
 
 
-def reported(shop: Shop, box: str) -> dict:
-    """Return what the shim reports; nothing while nobody answers."""
-    done = shop.call("attachctl", "stats", box, check=False)
-    return json.loads(done.stdout) if done.returncode == 0 else {}
-
-
 def at_rest(shop: Shop, box: str) -> dict:
     """Return a report when the log has all that has arrived."""
-    report = reported(shop, box)
+    report = shop.reported(box)
     rests = report and report["logs"][0]["written"] == report["newest"]
     return report if rests else {}

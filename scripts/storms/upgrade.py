@@ -13,7 +13,6 @@ forgets what it was handed. A server that stops before the log has what the ring
 import argparse
 import contextlib
 import hashlib
-import json
 import os
 import random
 import signal
@@ -44,7 +43,7 @@ def run(shop: Shop, wish: argparse.Namespace) -> bool:
     chance, begun = random.Random(seed), time.monotonic()
     box = shop.run("sh", "-c", SCRIPT)
     beside = shop.popen("attachctl", "exec", "-i", box, "sh", "-c", "read x; exit 3", stdin=-1)
-    wait_for(lambda: reported(shop, box).get("execs"))
+    wait_for(lambda: shop.reported(box).get("execs"))
     done = killed = recovered = 0
     with tempfile.TemporaryDirectory(prefix="upgrade-") as place:
         codes = [Copy(Path(place) / name) for name in ("one", "two")]
@@ -104,13 +103,7 @@ def bring_back(shop: Shop, box: str) -> bool:
         nonlocal recovered
         if shop.call("attachd", "recover", box, check=False).returncode == 0:
             recovered = True
-        return bool(reported(shop, box))
+        return bool(shop.reported(box))
 
     wait_for(answers)
     return recovered
-
-
-def reported(shop: Shop, box: str) -> dict:
-    """Return what the shim reports; nothing while nobody answers."""
-    done = shop.call("attachctl", "stats", box, check=False)
-    return json.loads(done.stdout) if done.returncode == 0 else {}
