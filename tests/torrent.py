@@ -267,6 +267,8 @@ class Storm:
 
     def _differences_of_ring(self, oldest: int) -> Iterator[str]:
         """Look at the bytes themselves, and at what ``attach`` makes of them."""
+        trouble = self._shop.path(self._box, "trouble.json")
+        wait_for(lambda: not trouble.exists())  # of servers killed early: attach warns of it
         size = self._ledger.total - oldest
         with (self._shop.scratch / "raw.log").open("rb") as file:
             file.seek(oldest)
