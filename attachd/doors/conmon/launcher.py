@@ -10,8 +10,9 @@ import signal
 import sys
 
 from attachd.doors.conmon.drivers import Driver
-from attachd.doors.conmon.manager import Manager, Pipes, Wanted, open_descriptors
+from attachd.doors.conmon.manager import Manager, Wanted, open_descriptors
 from attachd.doors.conmon.options import Options
+from attachd.doors.conmon.pipes import Pipes
 from attachd.doors.conmon.translation import bundle_of, config_of, link_of
 from attachd.errors import AttachdError
 from attachd.keeper import birth
