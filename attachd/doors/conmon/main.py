@@ -62,6 +62,6 @@ def _run(words: list[str]) -> int:
         return launch(checked.options, checked.drivers)
     except ConmonError as error:
         warn(str(error))
-    except AttachdError as error:
+    except (AttachdError, OSError) as error:
         warn(f"[conmon:e]: {error}")
     return REFUSED

@@ -159,13 +159,14 @@ def test_a_warning_does_not_keep_the_launcher() -> None:
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        ("ConmonError('[conmon:e]: as it is')", "[conmon:e]: as it is\n"),
-        ("UsageError('no such bundle')", "[conmon:e]: no such bundle\n"),
+        ("errors.ConmonError('[conmon:e]: as it is')", "[conmon:e]: as it is\n"),
+        ("errors.UsageError('no such bundle')", "[conmon:e]: no such bundle\n"),
+        ("OSError('no descriptors')", "[conmon:e]: no descriptors\n"),
     ],
 )
 def test_what_the_launcher_refuses(error, line) -> None:
-    """Is told as conmon tells it; an error of attachd's own gets conmon's prefix."""
-    failing = LAUNCH.replace("return 7", f"from attachd import errors; raise errors.{error}")
+    """Is told as conmon tells it; other errors get its prefix; none is a traceback."""
+    failing = LAUNCH.replace("return 7", f"from attachd import errors; raise {error}")
     done = subprocess.run(
         [sys.executable, "-I", "-c", failing, *GOOD],
         capture_output=True,
