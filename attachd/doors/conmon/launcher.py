@@ -7,7 +7,6 @@ is slow to import is on this path.
 import itertools
 import os
 import signal
-import sys
 
 from attachd.doors.conmon.drivers import Driver
 from attachd.doors.conmon.manager import Manager, Wanted, open_descriptors
@@ -91,5 +90,4 @@ def _wait(read: int) -> int:
         status = int(told)
     except ValueError:
         return _FAILED
-    sys.stdout.flush()
     return status if status >= 0 else _UNKNOWN
