@@ -27,6 +27,7 @@ from attachd.keeper.parcels import Post
 from attachd.live.__main__ import Found
 from attachd.live.feed import Bell
 from attachd.live.program import Program
+from attachd.live.threads import in_thread
 from attachd.state.sizes import Size
 
 #: Who takes nothing for so long when the container has ended is not waited for any longer.
@@ -94,6 +95,8 @@ class Entrance:
     async def finish(self, record: dict[str, object]) -> None:
         """Last bytes, exit files, the sync pipe; in this order, as conmon's callers expect it."""
         wishes, status = self._wishes, duties.status_of(record)
+        if wishes.syncs_logs:
+            await in_thread(duties.sync, self._log_descriptors())
         for path in wishes.sockets:
             files.remove_file(path)
         await self._see_off()
@@ -105,6 +108,10 @@ class Entrance:
             pipes.tell(self._kept.get(SYNC, -1), pipes.line(wishes.exit_key, status, late))
         pipes.tell(self._kept.get(STATUS, -1), str(status).encode())
         await trio.sleep(wishes.exit_delay)
+
+    def _log_descriptors(self) -> list[int]:
+        kept = self._post.kept
+        return [fd for name, fd in kept.items() if name.startswith("log")]
 
     async def _see_off(self) -> None:
         """Return when each guest has everything and is gone, or takes nothing any more."""
