@@ -250,6 +250,13 @@ def open_logs(
     return fds, opened, made
 
 
+def unlock_logs(kept: Mapping[str, int]) -> None:
+    """Let others write the logs that are among ``kept``. Repeatable."""
+    for name, fd in kept.items():
+        if name.startswith("log"):
+            fcntl.flock(fd, fcntl.LOCK_UN)
+
+
 def receive_fds(
     peer: socket.socket, size: int, most: int, flags: int = 0
 ) -> tuple[bytes, list[int]]:

@@ -117,7 +117,7 @@ class Keeper:
         ears: Ears,
         strangers: Strangers | None = None,
     ) -> None:
-        self._directory = os.readlink(f"/proc/self/fd/{table.directory}")
+        self._directory = f"/proc/self/fd/{table.directory}"  # it may get another name
         self._table = table
         self._header = header
         self._server = server

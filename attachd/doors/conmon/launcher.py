@@ -87,7 +87,7 @@ def _wait(read: int) -> int:
     while part := os.read(read, 64):
         told += part
     try:
-        status = int(told)
+        status = int(told.partition(b"\n")[0])  # perhaps a server said it, and its successor
     except ValueError:
         return _FAILED
     return status if status >= 0 else _UNKNOWN
