@@ -108,6 +108,16 @@ class Guest:
         program.stdin.subscribe(self.key, self._acknowledge)
         program.writers.enter(self, NO_SIZE)
         try:
+            await self._serve()
+            # Not only closed: the keeper has a copy, and the end is to be seen before others are
+            # told of it. What was sent can still be read.
+            with contextlib.suppress(OSError):
+                self._peer.shutdown(socket.SHUT_RDWR)
+        finally:
+            self._leave()
+
+    async def _serve(self) -> None:
+        try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hear)
                 if self._brake is not None:
@@ -118,8 +128,6 @@ class Guest:
             if self.listens:
                 self.listens = False
                 await self._ended(self)
-        finally:
-            self._leave()
 
     def _leave(self) -> None:
         program = self._program

@@ -155,13 +155,12 @@ class Reception:
     # Leaving
 
     async def _serve(self, guest: Guest) -> None:
-        try:
-            await guest.run()
-        finally:
-            self._guests.discard(guest)
-            self._post.drop(f"{_GUEST}{guest.place.number}")
-            guest.place.free()
-            self._left.ring()
+        """Serve one to its end. On cancel it is still there, for the next server."""
+        await guest.run()
+        self._guests.discard(guest)
+        self._post.drop(f"{_GUEST}{guest.place.number}")
+        guest.place.free()
+        self._left.ring()
 
     async def _input_ended(self, guest: Guest) -> None:
         """Close stdin, unless others may go on: who leaves does not speak for them."""
