@@ -96,7 +96,7 @@ def _prepare(config: Config, directory: int) -> tuple[creation.Shim, list[str]]:
             news=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
             orders=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
             parcels=parcels_end,
-            kept={f"log{number}": fd for number, fd in enumerate(logs)},
+            kept=descriptors.named_logs(logs),
             **stdio.ours,
         )
         access.open_to(config.rights, config.root, directory)
