@@ -219,10 +219,10 @@ class Shelf:
         with contextlib.suppress(OSError):
             active = os.fstat(self.fd).st_size
             gone = expendable(old, active, limits, self._ages.now())
-            for name in gone:
-                files.remove_file(os.path.join(self._directory, name))
             if gone:
                 self._write_list(tuple(e for e in self.entries if e.name not in gone))
+            for name in gone:
+                files.remove_file(os.path.join(self._directory, name))
             old = [file for file in old if file.name not in gone]
         return old[0].written + limits.max_age if old and limits.max_age else math.inf
 

@@ -3,8 +3,10 @@
 The file system is real; a disk is full when `Shelf.append` says so.
 """
 
+import contextlib
 import errno
 import gzip
+import json
 import os
 from pathlib import Path
 
@@ -52,9 +54,13 @@ class Bench:
         self.full = False
         self.server()
 
+    def hand_over(self) -> None:
+        """Be the keeper, which takes new descriptors, and lets go of old ones."""
+        parcels.take_all(self.keeper, self.held)
+
     def server(self) -> LogFile:
         """Be what a fresh server makes of the descriptors, after the one before has died."""
-        parcels.take_all(self.keeper, self.held)
+        self.hand_over()
         passed = {name: os.dup(fd) for name, fd in self.held.items()}
         spec = LogSpec(self.form, str(self.path))
         self.feed = Feed(self.ring, self.header)
@@ -105,6 +111,17 @@ class Bench:
     def names(self) -> list[str]:
         """Return the names of all log files."""
         return sorted(n for n in os.listdir(self.directory) if n.startswith("x.log"))
+
+    def listed(self) -> list[str]:
+        """Return the names in the list of files."""
+        return [file["name"] for file in self._list()]
+
+    def first(self) -> int:
+        """Return the offset where the oldest of them begins."""
+        return self._list()[0]["first"]
+
+    def _list(self) -> list[dict]:
+        return json.loads((self.directory / "log0.json").read_text())["files"]
 
     def close(self) -> None:
         for fd in (self.ring, self.post, self.keeper, *self.held.values()):
@@ -247,6 +264,50 @@ async def test_old_files_go_and_the_reader_is_told(benches) -> None:
     assert len(bench.names()) == 3
     assert gaps == [(0, len(bench.said) - len(found))]
     assert found == bench.said[-len(found) :]
+
+
+class _Death(BaseException):
+    """The server is killed here."""
+
+
+@pytest.mark.parametrize("after", range(6))
+async def test_a_death_while_old_files_are_removed_leaves_a_true_list(
+    benches, monkeypatch, after
+) -> None:
+    """Killed before, between and behind all that tidying does: what the list names is there.
+
+    So nobody looks for a file that is gone, or takes another for it that has got its inode.
+    """
+    bench = benches(limits=Limits(max_size=500))
+    for number in range(60):
+        bench.output(STDOUT, b"line %d\n" % number)
+    await bench.write()
+    left = after
+
+    def deadly(act):
+        def act_or_die(*words: object, **options: object) -> object:
+            nonlocal left
+            if not left:
+                raise _Death
+            left -= 1
+            return act(*words, **options)
+
+        return act_or_die
+
+    with monkeypatch.context() as patch, contextlib.suppress(_Death):
+        for name in ("unlink", "rename"):
+            patch.setattr(f"attachd.keeper.files.os.{name}", deadly(getattr(os, name)))
+        bench.shelf.tidy(Limits(max_files=3))
+    bench.server()
+
+    named = bench.listed()
+    assert [name for name in named if name not in bench.names()] == []
+    found, gaps = bench.read()
+    assert found == bench.said[-len(found) :]
+    assert gaps == ([(0, bench.first())] if bench.first() else [])
+    bench.shelf.tidy(Limits(max_files=3))
+    assert bench.names() == sorted(bench.listed())
+    assert len(bench.names()) == 3
 
 
 async def test_files_of_an_earlier_container_are_the_oldest(benches) -> None:
