@@ -109,6 +109,7 @@ class Shelf:
             os.ftruncate(self.fd, size)
         files.remove_file(f"{self._path}.new")
         self._read_list()
+        self._drop_what_never_was()
         for entry in self.entries[:-1]:
             suffix = packing_of(entry.name)
             if suffix:  # a server before us may have died before it removed the plain one
@@ -380,20 +381,31 @@ class Shelf:
             assert isinstance(rows, list)
             names = Entry._fields
             self.entries = tuple(Entry(*(row[name] for name in names)) for row in rows)
-            self._drop_what_never_was()
         except (OSError, ValueError, KeyError, TypeError):
             spec = self._spec
             self._write_list((Entry(self._base, 0, spec.start, self.inode, time.time_ns()),))
 
     def _drop_what_never_was(self) -> None:
-        """Cut the list behind our file: a server before us had announced what it did not commit."""
-        inode = self.inode
-        while len(self.entries) > 1 and self.entries[-1].inode != inode:
-            self.entries = self.entries[:-1]
+        """Cut the list behind our file: a server before us had announced what it did not commit.
+
+        The file may have got the name of a rotated one already, beside its own.
+        """
+        inode, entries = self.inode, self.entries
+        while len(entries) > 1 and entries[-1].inode != inode:
+            entries = entries[:-1]
         with contextlib.suppress(OSError):
             if os.stat(self._path).st_ino == inode:
-                ours = self.entries[-1]._replace(name=self._base)
-                self.entries = (*self.entries[:-1], ours)
+                entries = (*entries[:-1], entries[-1]._replace(name=self._base))
+                self._remove_links(inode)
+        if entries != self.entries:
+            self._write_list(entries)
+
+    def _remove_links(self, inode: int) -> None:
+        """Remove each name of a rotated file that a file has."""
+        for file in self._rotated():
+            path = os.path.join(self._directory, file.name)
+            if os.stat(path, follow_symlinks=False).st_ino == inode:
+                files.remove_file(path)
 
     def _write_list(self, entries: tuple[Entry, ...]) -> None:
         """Change the list; where it cannot be written now, `settle` tries again."""

@@ -270,18 +270,23 @@ class _Death(BaseException):
     """The server is killed here."""
 
 
-@pytest.mark.parametrize("after", range(6))
-async def test_a_death_while_old_files_are_removed_leaves_a_true_list(
-    benches, monkeypatch, after
+@pytest.mark.parametrize("most", [0, 3])
+@pytest.mark.parametrize("after", range(9))
+async def test_a_death_while_a_file_is_rotated_leaves_neither_a_wrong_list_nor_a_file(
+    benches, monkeypatch, after, most
 ) -> None:
-    """Killed before, between and behind all that tidying does: what the list names is there.
+    """Killed before, between and behind all steps of it, and of the removal of old files.
 
-    So nobody looks for a file that is gone, or takes another for it that has got its inode.
+    The list names what is there, so that nobody looks for a file that is gone, or takes another
+    for it that has got its inode. And all that is there is in the list: who removes the container
+    later goes by that.
     """
     bench = benches(limits=Limits(max_size=500))
     for number in range(60):
         bench.output(STDOUT, b"line %d\n" % number)
     await bench.write()
+    bench.care = Care(limits=Limits(max_files=most))
+    bench.server()
     left = after
 
     def deadly(act):
@@ -295,19 +300,21 @@ async def test_a_death_while_old_files_are_removed_leaves_a_true_list(
         return act_or_die
 
     with monkeypatch.context() as patch, contextlib.suppress(_Death):
-        for name in ("unlink", "rename"):
-            patch.setattr(f"attachd.keeper.files.os.{name}", deadly(getattr(os, name)))
-        bench.shelf.tidy(Limits(max_files=3))
+        for name in ("link", "unlink", "rename"):
+            patch.setattr(os, name, deadly(getattr(os, name)))
+        bench.log._rotate(now=True)
     bench.server()
+    bench.hand_over()
 
-    named = bench.listed()
-    assert [name for name in named if name not in bench.names()] == []
-    found, gaps = bench.read()
-    assert found == bench.said[-len(found) :]
-    assert gaps == ([(0, bench.first())] if bench.first() else [])
-    bench.shelf.tidy(Limits(max_files=3))
-    assert bench.names() == sorted(bench.listed())
-    assert len(bench.names()) == 3
+    for number in range(60, 65):
+        named = bench.listed()
+        assert bench.names() == sorted(named)
+        found, gaps = bench.read()
+        assert found == bench.said[-len(found) :]
+        assert gaps == ([(0, bench.first())] if most else [])
+        bench.output(STDOUT, b"line %d\n" % number)
+        await bench.write()
+    assert not most or len(bench.names()) == most
 
 
 async def test_files_of_an_earlier_container_are_the_oldest(benches) -> None:
