@@ -20,10 +20,13 @@ from typing import NamedTuple
 
 import trio
 
+from attachd.errors import UsageError
 from attachd.history.segments import (
+    Kept,
     Segment,
     packing_of,
     parse_rotated_name,
+    places_of,
     rotated_name,
     segments_of,
 )
@@ -31,6 +34,10 @@ from attachd.keeper import files
 from attachd.keeper.config import LogSpec
 from attachd.keeper.parcels import Post
 from attachd.state.retention import Limits, Old, expendable
+
+#: So often a file is looked for before it counts as gone: one that is being renamed while the
+#: directory is read may be missed.
+LOOKS = 2
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +50,11 @@ class Entry(NamedTuple):
     start: int
     inode: int
     since: int
+
+    @property
+    def kept(self) -> Kept:
+        """What a reader needs to find it."""
+        return Kept(self.name, self.first, self.start, self.inode)
 
 
 def number_of(name: str) -> int:
@@ -414,7 +426,7 @@ class Shelf:
 
     def _tell_list(self, entries: tuple[Entry, ...]) -> None:
         """Change the list; raises OSError when nobody else can know of it yet."""
-        self.entries = entries
+        self.entries = entries = self._without_the_gone(entries)
         self._unlisted = True
         record = {
             "schema": 1,
@@ -427,6 +439,21 @@ class Shelf:
         with contextlib.suppress(FileNotFoundError):
             files.write_whole(self._list, text, mode=0o600)
         self._unlisted = False
+
+    def _without_the_gone(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        """Leave out the oldest files that somebody has removed, so that the list ends somewhere.
+
+        Those behind one that is there stay, as it ends where they begin.
+        """
+        gone = 0
+        with contextlib.suppress(UsageError):  # then nobody knows
+            gone = min(self._count_gone(entries) for _ in range(LOOKS))
+        return entries[gone:]
+
+    def _count_gone(self, entries: tuple[Entry, ...]) -> int:
+        places = places_of(self._directory, [entry.kept for entry in entries])
+        places[-1] = self._path
+        return next(number for number, place in enumerate(places) if place is not None)
 
 
 def _inode(fd: int) -> int:

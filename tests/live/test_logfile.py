@@ -18,11 +18,13 @@ from harness import wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attachd.errors import UsageError
 from attachd.history.reading import Chunk, History, Missed
-from attachd.history.segments import segments_of
+from attachd.history.segments import Kept, places_of, segments_of
 from attachd.keeper import parcels
 from attachd.keeper.config import LogSpec
 from attachd.keeper.descriptors import make_ring, map_header
+from attachd.live import shelf
 from attachd.live.feed import Feed
 from attachd.live.logfile import Care, LogFile
 from attachd.live.shelf import Shelf
@@ -315,6 +317,57 @@ async def test_a_death_while_a_file_is_rotated_leaves_neither_a_wrong_list_nor_a
         bench.output(STDOUT, b"line %d\n" % number)
         await bench.write()
     assert not most or len(bench.names()) == most
+
+
+@pytest.mark.parametrize("form", ["cri", "json-file", "raw"])
+async def test_a_file_that_others_removed_is_not_looked_for_in_another(benches, form) -> None:
+    """logrotate keeps few files, and a new one often has the inode of one that is gone.
+
+    It has other output, at other offsets. Nor does the list grow for ever.
+    """
+    bench = benches(form)
+    for number in range(12):
+        bench.output(STDOUT, b"line %d\n" % number)
+        await bench.write()
+        (bench.directory / f"old{number - 2}").unlink(missing_ok=True)
+        bench.path.rename(bench.directory / f"old{number}")
+        await bench.write()
+        bench.hand_over()
+    bench.output(STDOUT, b"the end\n")
+    await bench.finish()
+
+    found, gaps = bench.read()
+    assert b"".join(byte for _, byte in found) == b"line 10\nline 11\nthe end\n"
+    assert gaps == [(0, len(bench.said) - len(found))]
+    assert len(bench.listed()) == 3
+
+
+async def test_the_list_forgets_no_file_because_nobody_could_look(
+    benches, monkeypatch
+) -> None:
+    """A directory that cannot be read now, or that misses what is just being renamed."""
+    bench = benches()
+    bench.output(STDOUT, b"one\n")
+    await bench.write()
+    bench.path.rename(bench.directory / "old")
+    looks: list[Exception | None] = [UsageError("no descriptors"), None]
+
+    def look(directory: str, files: list[Kept]) -> list[str | None]:
+        if not looks:
+            return places_of(directory, files)
+        if error := looks.pop(0):
+            raise error
+        return [None] * len(files)
+
+    monkeypatch.setattr(shelf, "places_of", look)
+    for text in (b"two\n", b"three\n"):
+        bench.output(STDOUT, text)
+        await bench.write()
+        assert bench.log._rotate(now=True)
+    await bench.finish()
+
+    assert looks == []
+    assert bench.read() == (bench.said, [])
 
 
 async def test_files_of_an_earlier_container_are_the_oldest(benches) -> None:
