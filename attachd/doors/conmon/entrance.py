@@ -75,7 +75,7 @@ class Entrance:
                 if not place.is_free:
                     self._take_in(socket.socket(fileno=os.dup(fd)), place.number)
         with contextlib.suppress(BlockingIOError):
-            while True:
+            while ATTACH in self._kept:
                 self._accept()
 
     async def run(self) -> None:
