@@ -1,5 +1,7 @@
 """The server process: ``python -m attachd.live name=descriptor …``, started by the keeper alone.
 
+``python -m attachd.live warm=DESCRIPTOR`` waits for those, with its code loaded by then.
+
 ``python -m attachd.live check name=descriptor …`` ends with 0 when it could work with these, and
 with its reason on stderr when it could not: nothing is touched (`attachd.keeper.renewal`).
 """
@@ -9,13 +11,15 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 import trio
 
 from attachd.keeper import files
 from attachd.keeper.descriptors import Table, map_header, parse_named
-from attachd.keeper.server import STOPPED
+from attachd.keeper.server import STOPPED, receive_words
+from attachd.live.entrance import Entrance, NoEntrance
 from attachd.live.settings import Settings
 from attachd.live.shim import Shim
 from attachd.state.header import Header
@@ -54,10 +58,10 @@ def find(words: list[str]) -> Found | None:
         raise SystemExit(f"state.json is of another attachd: {error!r}") from None
 
 
-async def serve(found: Found) -> None:
+async def serve(found: Found, entrance: Entrance) -> None:
     """Be the shim of a container that was created, until the end."""
     async with trio.open_nursery() as nursery:
-        shim = Shim(*found)
+        shim = Shim(*found, entrance)
         nursery.start_soon(_stop_when_asked, shim)
         await shim.run()
         nursery.cancel_scope.cancel()
@@ -75,12 +79,18 @@ async def _stop_when_asked(shim: Shim) -> None:
             os._exit(STOPPED)
 
 
-def main() -> None:
+def main(make_entrance: Callable[[Found], Entrance] = lambda found: NoEntrance()) -> None:
     """Serve; the exit status 0 tells the keeper that the work is finished."""
     words = sys.argv[1:]
     if words[:1] == ["check"]:
-        find(words[1:])
+        found = find(words[1:])
+        if found is not None:
+            make_entrance(found)
         return
+    if words[0].startswith("warm="):
+        words = receive_words(int(words[0].removeprefix("warm=")))
+        if not words:
+            return  # there is no container
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         # Not SIG_IGN: the programs that we start would inherit that.
         signal.signal(number, lambda *_: None)
@@ -88,7 +98,7 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     found = find(words)
     if found is not None:
-        trio.run(serve, found)
+        trio.run(serve, found, make_entrance(found))
 
 
 if __name__ == "__main__":

@@ -84,6 +84,8 @@ class LogFile:
         )
         self._resume()
         self._commit()
+        if words.inode:
+            self.tidy()  # a server before us may have died before it did
 
     @property
     def offset(self) -> int:

@@ -1,0 +1,5 @@
+"""``python -m attachd.doors.conmon``."""
+
+from attachd.doors.conmon.main import main
+
+main()
