@@ -1027,6 +1027,7 @@ async def test_the_line_that_crosses_the_maximum_is_the_last_one(benches, form, 
         kept, gaps = bound.read()
         assert (kept, gaps) == (bound.said[: len(kept)], [])
         assert bound.log.dropped == len(bound.said) - len(kept)
+        assert bound.log.segments()[-1].end == len(kept)
 
 
 async def test_the_maximum_counts_what_was_rotated_away_and_removed(benches) -> None:
@@ -1114,3 +1115,17 @@ def test_no_file_is_larger_than_its_maximum(tmp_path_factory, says, before) -> N
             bench.close()
 
     trio.run(main)
+
+
+async def test_a_held_line_has_its_room_when_the_other_stream_speaks(benches) -> None:
+    """It becomes a record of its own before that: both are reckoned with, to the byte."""
+    for size in range(60, 130):
+        bench = benches(limits=Limits(max_size=200), cuts=True)
+        bench.output(STDOUT, b"a" * 10)
+        await bench.write()
+        bench.output(STDERR, b"b" * size)
+        await bench.finish()
+
+        sizes = [len((bench.directory / name).read_bytes()) for name in bench.names()]
+        assert max(sizes) <= 200
+        assert len(sizes) == 1 + (2 * 41 + 10 + size > 200)
