@@ -1,0 +1,55 @@
+"""From a manager's words to a `Config`: the same shim as any other, asked for in other words."""
+
+import os
+
+from attachd.doors.shimmy.words import Words
+from attachd.errors import UsageError
+from attachd.keeper.config import Config, LogSpec
+from attachd.state.eofpolicy import ANY, NEVER, ONCE
+
+#: shimmy's listener is gone with the container; conman reads the exit file then.
+LINGER_SECONDS = 0.0
+
+LOG_FORMAT = "cri"
+
+
+def config_of(words: Words, root: str) -> Config:
+    """Return the Config for a state root. Touches nothing; raises UsageError.
+
+    A stdin that is not ``--stdin-once`` is closed by nobody: clients come and go, as with
+    shimmy. ``--stdin-once`` without ``--stdin`` is what conman may say, and is about nothing.
+    """
+    return Config(
+        id=words.container_id,
+        root=root,
+        bundle=_path("--bundle", words.bundle),
+        runtime=words.runtime,
+        runtime_args=words.runtime_args,
+        logs=(LogSpec(LOG_FORMAT, _path("--container-logfile", words.container_logfile)),),
+        pid_file=_path("--container-pidfile", words.container_pidfile),
+        keeper_pid_file=_path("--shimmy-pidfile", words.shimmy_pidfile),
+        sync_fd=_open(words.syncpipe_fd),
+        stdin=words.stdin,
+        stdin_eof=_eof_policy(words),
+        linger=LINGER_SECONDS,
+    )
+
+
+def _eof_policy(words: Words) -> str:
+    if not words.stdin:
+        return ANY
+    return ONCE if words.stdin_once else NEVER
+
+
+def _path(option: str, path: str) -> str:
+    if not path:
+        raise UsageError(f"{option} is empty: it needs a path")
+    return os.path.abspath(path)
+
+
+def _open(fd: int) -> int:
+    try:
+        os.fstat(fd)
+    except OSError:
+        raise UsageError(f"the sync pipe {fd} is not an open descriptor") from None
+    return fd
