@@ -149,7 +149,7 @@ def test_the_words_become_a_config() -> None:
 
     assert (config.id, config.root, config.bundle) == ("c1", "/state", os.path.abspath("b"))
     assert (config.runtime, config.runtime_args) == ("/usr/bin/runc", ("--root=/r",))
-    assert [tuple(log) for log in config.logs] == [("cri", "/logs/c1.log", 0)]
+    assert [tuple(log) for log in config.logs] == [("shimmy", "/logs/c1.log", 0)]
     assert (config.pid_file, config.keeper_pid_file) == ("/b/container.pid", "/b/shimmy.pid")
     assert (config.sync_fd, config.start) == (write, False)
 

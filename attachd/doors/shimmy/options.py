@@ -10,7 +10,8 @@ from attachd.state.eofpolicy import ANY, NEVER, ONCE
 #: shimmy's listener is gone with the container; conman reads the exit file then.
 LINGER_SECONDS = 0.0
 
-LOG_FORMAT = "cri"
+#: What conman's tests read; the exact bytes can be had back from it (docs/logs.md).
+LOG_FORMAT = "shimmy"
 
 
 def config_of(words: Words, root: str) -> Config:
