@@ -1,0 +1,234 @@
+"""``attachd shimmy`` under conman: its call, its report, its files, its attach."""
+
+import json
+import os
+import signal
+
+import pytest
+from attachd_clients import attach_blocking
+from conman import Conman
+from harness import PATIENCE, is_alive, wait_for
+
+pytestmark = pytest.mark.runc
+
+
+@pytest.fixture
+def conman(shop):
+    """Everything of its containers is gone afterwards."""
+    made = Conman(shop)
+    yield made
+    made.close()
+
+
+def test_a_container_lives_as_conman_expects(shop, conman) -> None:
+    """Created, alive, started, logged, ended: and nothing is left but conman's own files."""
+    box = conman.create("sh", "-c", "echo 'stdout line'; >&2 echo 'stderr line'")
+    shim, init = conman.pid(box, "shimmy"), conman.pid(box, "container")
+    assert is_alive(shim)
+    assert is_alive(init)
+    assert json.loads(conman.runc("state", box))["status"] == "created"
+    conman.runc("start", box)
+
+    assert conman.ended(box)["exitCode"] == 0
+    conman.gone(box)
+    assert not is_alive(init)
+    assert [(line.stream, line.text) for line in conman.log(box)] == [
+        ("stdout", "stdout line"),
+        ("stderr", "stderr line"),
+    ]
+    assert json.loads(conman.runc("state", box))["status"] == "stopped"
+    assert not conman.attach_path(box).exists()
+    conman.runc("delete", box)
+    wait_for(lambda: not shop.processes())
+
+
+def test_the_words_may_be_told_in_conmans_other_ways(conman) -> None:
+    """The runtime's argument as a word of its own, and the pipe by the environment."""
+    box = conman.prepare("true")
+    words = []
+    for word in conman.words(box):
+        option, equals, value = word.partition("=")
+        words += [option, value] if equals and option == "--runtime-arg" else [word]
+    called = conman.call(words, variable=True)
+
+    assert (called.code, called.stderr) == (0, b"")
+    assert called.told["pid"] == conman.pid(box, "container")
+
+
+@pytest.mark.parametrize(
+    ("command", "ending"),
+    [
+        (("sh", "-c", "exit 7"), {"reason": "exited", "exitCode": 7}),
+        (("sh", "-c", "exit 127"), {"reason": "exited", "exitCode": 127}),
+        (("sleep", "1000"), {"reason": "signaled", "signal": 9}),
+    ],
+)
+def test_the_exit_file_tells_how_it_ended(conman, command, ending) -> None:
+    """Code or signal, never both, and one line of JSON."""
+    box = conman.run(*command)
+    if ending["reason"] == "signaled":
+        conman.runc("kill", box, "KILL")
+    found = conman.ended(box)
+    at = found.pop("at")
+
+    assert found == ending
+    assert conman.exit_path(box).read_text() == json.dumps({"at": at} | ending)
+
+
+def test_a_runtime_that_fails_is_reported_in_its_own_words(shop, conman) -> None:
+    """conman's own test: an argument that runc does not know; the shim ends, its pid file stays."""
+    box = conman.prepare("true")
+    words = ["foobar=123" if "root" in word else word for word in conman.words(box)]
+    at = words.index("foobar=123")
+    called = conman.call([*words[:at], "--runtime-arg", *words[at:]])
+
+    assert (called.code, called.stdout, called.stderr) == (0, b"", b"")
+    assert called.told["kind"] == "runtime_abnormal_termination"
+    assert called.told["status"] == "Runtime Exited with code 3."
+    assert "No help topic for 'foobar=123'" in called.told["stderr"]
+    conman.gone(box)
+    assert not shop.path(box).exists()
+    assert not conman.attach_path(box).exists()
+    assert not conman.log_file(box).exists()
+    assert not conman.exit_path(box).exists()
+
+
+def test_a_program_that_is_not_there_is_reported(conman) -> None:
+    """conman's own test: the runtime's words are in the report, and the shim ends."""
+    box = conman.prepare("i_am_not_a_valid_executable")
+    called = conman.call(conman.words(box))
+
+    assert called.told["kind"] == "runtime_abnormal_termination"
+    assert called.told["status"] == "Runtime Exited with code 1."
+    assert "i_am_not_a_valid_executable" in called.told["stderr"]
+    assert "executable file not found in $PATH" in called.told["stderr"]
+    conman.gone(box)
+
+
+def test_a_runtime_that_is_killed_is_reported_with_its_signal(shop, conman) -> None:
+    """Not as a code over 128."""
+    runtime = shop.scratch / "runtime"
+    runtime.write_text("#!/bin/sh\nkill -TERM $$\n")
+    runtime.chmod(0o755)
+    conman.runtime = str(runtime)
+    called = conman.call(conman.words(conman.prepare("true")))
+
+    assert called.told["status"] == "Runtime Received signal SIGTERM."
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "why"),
+    [
+        ("--bundle", "what is needed, too: --bundle"),
+        ("--container-attachfile", "what is needed, too: --container-attachfile"),
+    ],
+)
+def test_what_is_missing_is_told_at_once(shop, conman, leave_out, why) -> None:
+    """One line on stderr, which conman shows, a code, and an empty pipe."""
+    box = conman.prepare("true")
+    words = conman.words(box)
+    at = words.index(leave_out)
+    called = conman.call(words[:at] + words[at + 2 :])
+
+    assert called.code == 125
+    assert called.stderr == f"attachd shimmy: {why}\n".encode()
+    assert called.report == b""
+    assert not shop.path(box).exists()
+
+
+def test_an_attach_file_that_is_there_already_is_not_taken(shop, conman) -> None:
+    """It may be another container's; nothing of this one is left."""
+    box = conman.prepare("true")
+    conman.attach_path(box).write_text("mine")
+    called = conman.call(conman.words(box))
+
+    assert called.code == 125
+    assert str(conman.attach_path(box)).encode() in called.stderr
+    assert conman.attach_path(box).read_text() == "mine"
+    assert not shop.path(box).exists()
+    assert not conman.log_file(box).exists()
+
+
+def test_attach_before_start_hears_everything(conman) -> None:
+    """create, attach, start: as ``conmanctl`` does it, down to the end of the connection."""
+    box = conman.create("sh", "-c", "echo first; >&2 echo second; seq 1 20000")
+    client = conman.attach(box)
+    conman.runc("start", box)
+    heard = client.hear_all()
+    numbers = b"".join(b"%d\n" % number for number in range(1, 20001))
+
+    assert heard == {1: b"first\n" + numbers, 2: b"second\n"}
+    assert conman.exit_path(box).exists()
+
+
+def test_stdin_goes_in_and_stays_open_for_the_next(conman) -> None:
+    """Without --stdin-once the end of one client's input is nobody's else's."""
+    box = conman.run("cat", stdin=True)
+    for words in (b"one\n", b"two\n"):
+        client = conman.attach(box)
+        client.say(words)
+        client.end_input()
+        client.hear_until(1, words)
+        client.peer.close()
+    assert is_alive(conman.pid(box, "container"))
+    conman.runc("kill", box, "KILL")
+    conman.ended(box)
+
+    assert [line.text for line in conman.log(box)] == ["one", "two"]
+
+
+def test_stdin_once_ends_with_the_first_input(conman) -> None:
+    """And the client hears the rest of the output all the same."""
+    box = conman.run("sh", "-c", "cat; echo over", stdin=True, stdin_once=True)
+    client = conman.attach(box)
+    client.say(b"all\n")
+    client.end_input()
+
+    assert client.hear_all() == {1: b"all\nover\n", 2: b""}
+    assert conman.ended(box)["exitCode"] == 0
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_without_stdin_there_is_its_end_at_once(conman, once) -> None:
+    """What an attached client says is thrown away."""
+    box = conman.create("sh", "-c", "cat; echo over", stdin_once=once)
+    client = conman.attach(box)
+    client.say(b"nobody reads this\n")
+    conman.runc("start", box)
+
+    assert client.hear_all()[1] == b"over\n"
+
+
+def test_our_own_clients_see_the_same_container(shop, conman) -> None:
+    """Listed, attached to, written to, and ended by them; beside conman's."""
+    box = conman.run("sh", "-c", 'read line; echo "got $line"; exit 3', stdin=True)
+    theirs = conman.attach(box)
+    with attach_blocking(box, root=str(shop.root), since="start") as client:
+        client.send(b"a line\n", PATIENCE)
+        theirs.hear_until(1, b"got a line\n")
+    assert theirs.hear_all()[1] == b"got a line\n"
+    assert conman.ended(box)["exitCode"] == 3
+    assert shop.ended(box)["exit_code"] == 3
+    assert b"got a line" in shop.ctl("logs", box)
+
+
+def test_a_server_that_is_killed_costs_conman_nothing_but_its_connections(
+    shop, conman
+) -> None:
+    """It can attach again; the log, the exit file and the end of the shim are as without."""
+    box = conman.create("sh", "-c", "read a; echo $a; read b; echo $b", stdin=True)
+    conman.runc("start", box)
+    client = conman.attach(box)
+    client.say(b"before\n")
+    client.hear_until(1, b"before\n")
+    server = wait_for(lambda: shop.server(box))
+    os.kill(server, signal.SIGKILL)
+    assert not client.hear()
+    again = conman.attach(box)
+    again.say(b"after\n")
+
+    assert again.hear_all()[1] == b"after\n"
+    assert [line.text for line in conman.log(box)] == ["before", "after"]
+    assert conman.ended(box)["exitCode"] == 0
+    conman.gone(box)
+    assert not conman.attach_path(box).exists()
