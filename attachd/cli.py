@@ -138,7 +138,8 @@ def _recover(root: str, container: str | None) -> int:
         raise UsageError(f"there is no state root {root}")
     check_root(root)
     code = 0
-    names = (entry.name for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))
+    entries = [entry for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)]
+    names = (entry.name for entry in entries if not entry.name.startswith("."))
     for name in [container] if container else sorted(names):
         try:
             found = recover(root, name)

@@ -39,7 +39,7 @@ ROOMS = {
     "keeper": _room("errors state keeper"),
     "live": _room("errors wire state history keeper live __version__", "trio attrs"),
     "recovery": _room("errors state history keeper recovery"),
-    "doors": _room("errors wire state history keeper live doors", "trio attrs"),
+    "doors": _room("errors ground wire state history keeper live doors", "trio attrs"),
     "cli": _room(
         "errors ground wire state keeper recovery live doors cli arguments __version__"
     ),

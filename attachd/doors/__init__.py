@@ -1,5 +1,6 @@
-"""What others speak: other shims' command lines, reports and sockets, in front of our own shim.
+"""Doors: other command lines and sockets than our own, for the managers that people have.
 
-A door is not a second shim. It translates: words into a `attachd.keeper.config.Config`, what came
-of the creation into its manager's report, the exit record into its manager's file.
+A door is no second shim. Its launcher half translates a command line into a `keeper.config.Config`
+and is birth's caller (`keeper.caller`); its server half is an entrance (`live.entrance`) beside
+our own socket. What lies between them is the same as for everybody.
 """

@@ -20,6 +20,7 @@ from attachd.keeper import (
     parcels,
     report,
 )
+from attachd.keeper.caller import Caller, Reporter
 from attachd.keeper.claim import check_id, claim
 from attachd.keeper.config import Config
 from attachd.keeper.processes import find_runtime
@@ -35,26 +36,37 @@ class Newborn(NamedTuple):
     connection: int | None
 
 
-def create(config: Config, *, attach: bool = False) -> Newborn:
+def create(config: Config, *, attach: bool = False, caller: Caller | None = None) -> Newborn:
     """Make a container and its shim.
 
     Returns when the creation report is in; with ``config.sync_fd`` at once, the report then
-    goes there. With ``attach`` the connection is made before the container is, so that its
-    first byte cannot be missed. Raises UsageError, RuntimeFailed or AttachdError.
+    goes there, and with a ``caller`` at once, too. With ``attach`` the connection is made before
+    the container is, so that its first byte cannot be missed. Raises UsageError, RuntimeFailed
+    or AttachdError.
     """
     check_id(config.id)
     config = config._replace(runtime=find_runtime(config.runtime))
-    config = _heed_bundle(config) if config.bundle else config
+    if config.bundle and not config.door:
+        config = _heed_bundle(config)
     config = config._replace(size=config.size or config.own_size)
-    directory = claim(config.root, config.id)
+    directory = claim(config.root, config.id, replace=bool(config.door))
     made: list[str] = []
+    read, caller = (-1, caller) if caller is not None else _own_caller(config)
     try:
-        shim, made = _prepare(config, directory)
+        shim, made = _prepare(config, directory, caller)
         connection = _connect(directory) if attach else None
     except (AttachdError, OSError) as error:
         _unmake(config, made, directory)
         raise report.as_attachd_error(error) from None
-    return Newborn(_fork(shim), connection)
+    return Newborn(_fork(shim, caller, read), connection)
+
+
+def _own_caller(config: Config) -> tuple[int, Caller]:
+    """Return where the report can be read, -1 when somebody else does, and who writes it."""
+    if config.sync_fd is not None:
+        return -1, Reporter(config.sync_fd)
+    read, write = os.pipe2(os.O_CLOEXEC)
+    return read, Reporter(write)
 
 
 def _heed_bundle(config: Config) -> Config:
@@ -73,7 +85,9 @@ def _heed_bundle(config: Config) -> Config:
     return config._replace(terminal=terminal, size=size)
 
 
-def _prepare(config: Config, directory: int) -> tuple[creation.Shim, list[str]]:
+def _prepare(
+    config: Config, directory: int, caller: Caller
+) -> tuple[creation.Shim, list[str]]:
     """Make every file and descriptor; return the shim and the paths outside its directory."""
     make_room(config.directory)
     if not config.bundle:
@@ -84,6 +98,8 @@ def _prepare(config: Config, directory: int) -> tuple[creation.Shim, list[str]]:
     logs, specs, made = descriptors.open_logs(config.logs, rotated=config.log_care.rotates)
     config = config._replace(logs=tuple(specs))
     try:
+        ways = caller.prepare()
+        made += ways.made
         stdio = _make_stdio(config)
         ring, header = descriptors.make_ring(config.ring_size)
         parcels_end, post = parcels.make()
@@ -96,7 +112,7 @@ def _prepare(config: Config, directory: int) -> tuple[creation.Shim, list[str]]:
             news=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
             orders=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
             parcels=parcels_end,
-            kept={f"log{number}": fd for number, fd in enumerate(logs)},
+            kept={f"log{number}": fd for number, fd in enumerate(logs)} | dict(ways.kept),
             **stdio.ours,
         )
         access.open_to(config.rights, config.root, directory)
@@ -110,6 +126,8 @@ def _prepare(config: Config, directory: int) -> tuple[creation.Shim, list[str]]:
 def _make_stdio(config: Config) -> descriptors.Stdio:
     if config.terminal:
         return descriptors.make_inner_pipe()
+    if config.door.passthrough:
+        return descriptors.make_ended_pipes()
     if not config.outlives:
         return descriptors.make_pipes(config.stdin)
     lasting = config.stdin_eof == NEVER
@@ -130,18 +148,21 @@ def _unmake(config: Config, made: list[str], directory: int) -> None:
     os.close(directory)
 
 
-def _fork(shim: creation.Shim) -> int | None:
+def _fork(shim: creation.Shim, caller: Caller, read: int) -> int | None:
     """Daemonize the keeper; return the pid it reports, or None when it reports to the caller."""
-    sync_fd = shim.config.sync_fd
-    read, write = (-1, sync_fd) if sync_fd is not None else os.pipe2(os.O_CLOEXEC)
+    kept = {caller.fd, *caller.inherited, *caller.held, *shim.held} - {-1}
 
     def live() -> None:
-        os.set_inheritable(write, False)
-        keep.keep(shim, write)
+        for fd in kept:
+            os.set_inheritable(fd, False)
+        keep.keep(shim, caller)
 
-    daemon.fork(shim.table.directory, {write, *shim.held}, live)
-    for fd in (write, *shim.held):
-        os.close(fd)
+    told = daemon.fork(shim.table.directory, kept, live, caller.note_keeper)
+    for fd in (caller.fd, *shim.held):
+        if fd >= 0:
+            os.close(fd)
+    if not told:
+        raise AttachdError("the keeper's pid could not be told")
     if read < 0:
         return None
     try:

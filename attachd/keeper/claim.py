@@ -17,21 +17,26 @@ from attachd.keeper.trust import check_root
 ID = re.compile(r"[A-Za-z0-9_+.-]{1,128}")
 
 
+def is_id(container: str) -> bool:
+    """Return whether ``container`` can name a container."""
+    return bool(ID.fullmatch(container)) and container[0] not in "-."
+
+
 def check_id(container: str) -> None:
     """Raise UsageError when ``container`` cannot name a container."""
-    if not ID.fullmatch(container) or container in (".", "..") or container[0] in "-.":
+    if not is_id(container):
         raise UsageError(
             f"{container!r:.160} cannot be a container's id: use up to 128 of"
             " A-Z a-z 0-9 _ + . - and begin with none of - and ."
         )
 
 
-def claim(root: str, container: str) -> int:
+def claim(root: str, container: str, *, replace: bool = False) -> int:
     """Make the state directory and return its locked descriptor; the directory is empty.
 
     Raises UsageError when the id is taken, or the root is in somebody else's hands. What is left
     of a container that ended and was deleted from its runtime (``--rm``), or of a launcher that
-    was killed, is cleared away.
+    was killed, is cleared away; with ``replace`` also what is left of one whose shim has gone.
     """
     try:
         os.makedirs(root, 0o700, exist_ok=True)
@@ -49,7 +54,7 @@ def claim(root: str, container: str) -> int:
         directory = _claim_once(path, container)
         if directory is not None:
             break
-    if not _is_free(path):
+    if not replace and not _is_free(path):
         os.close(directory)
         raise UsageError(
             f"the id {container} is in use: 'attachctl rm {container}' removes what ended,"

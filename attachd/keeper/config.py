@@ -1,6 +1,8 @@
 """What the caller wants of one shim, as plain values. Built in ``cli``, read nowhere as a whole."""
 
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from attachd.state.eofpolicy import ANY
@@ -38,6 +40,31 @@ class LogSpec(NamedTuple):
     start: int = 0
 
 
+class Door(NamedTuple):
+    """What only a manager asks for that came by another door than ours (`attachd.doors`).
+
+    Such a manager starts and deletes the container by itself, so that it counts as running from
+    its creation on, and nothing of ours is left when it has ended.
+    """
+
+    kind: str = (
+        ""  #: the package in `attachd.doors` that serves it; "" for our own command line
+    )
+    name: str = ""  #: what people call the container, besides its id
+    exec_of: str = (
+        ""  #: the container in which ``process`` is to be executed; "" to create one
+    )
+    process: str = ""  #: path of the process to execute (runtime-spec, config.md, "Process")
+    restore: str = ""  #: path of a checkpoint from which it is to be restored
+    options: tuple[str, ...] = ()  #: of the runtime's verb that makes it
+    own_log: bool = True  #: the runtime writes its log for us, unless the manager wants it
+    passthrough: bool = False  #: the container has the manager's own stdio
+    wishes: Mapping[str, object] = MappingProxyType({})  #: what its server half reads, as JSON
+
+    def __bool__(self) -> bool:
+        return bool(self.kind)
+
+
 class Config(NamedTuple):
     """Times are seconds, sizes bytes, paths absolute; empty text and None mean "not wanted"."""
 
@@ -73,8 +100,14 @@ class Config(NamedTuple):
     size_policy: str = DEFAULT_POLICY
     start: bool = False
     rights: Policy = Policy()  #: whom besides root and us it is open to
+    door: Door = Door()
 
     @property
     def directory(self) -> str:
         """The container's state directory."""
         return os.path.join(self.root, self.id)
+
+    @property
+    def container(self) -> str:
+        """What the runtime knows it by: an exec is a program in another one."""
+        return self.door.exec_of or self.id

@@ -16,6 +16,9 @@ from attachd.state.sizes import Size
 
 SOCKET = "console.sock"
 
+#: Why there is no terminal though the runtime says that it worked.
+NOT_SET_UP = "the runtime did not set up the terminal"
+
 _TIOCGPTN = 0x80045430  #: ioctl_tty(2): _IOR('T', 0x30, unsigned int)
 
 #: The message's bytes are the terminal's name, which nobody needs; runc's own limit is 4096.
@@ -43,7 +46,7 @@ def receive(listener: int) -> int:
     try:
         peer, _ = waiting.accept()
     except BlockingIOError:
-        raise AttachdError("the runtime did not set up the terminal") from None
+        raise AttachdError(NOT_SET_UP) from None
     finally:
         waiting.detach()
     with peer:

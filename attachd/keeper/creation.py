@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from attachd.errors import AttachdError, RuntimeFailed
 from attachd.keeper import console, descriptors, files, leftovers
+from attachd.keeper.caller import Caller
 from attachd.keeper.config import Config
 from attachd.keeper.processes import Runtime, boot_id, start_time
 from attachd.keeper.runtime import Words, call, failure
@@ -42,27 +43,33 @@ class Shim(NamedTuple):
     @property
     def runtime(self) -> Runtime:
         """How the runtime is called, with its log where we read the reason of a failure."""
-        log = os.path.join(self.config.directory, files.RUNTIME_LOG)
-        options = ("--log", log, "--log-format", "json", *self.config.runtime_args)
-        return Runtime(self.config.runtime, self.config.runtime_root, options)
+        config = self.config
+        log = os.path.join(config.directory, files.RUNTIME_LOG)
+        own = ("--log", log, "--log-format", "json") if config.door.own_log else ()
+        return Runtime(config.runtime, config.runtime_root, (*own, *config.runtime_args))
 
 
-def bring_up(shim: Shim, header: Header, environment: dict[str, str]) -> Shim:
+def bring_up(shim: Shim, header: Header, environment: dict[str, str], caller: Caller) -> Shim:
     """Create, note, and for ``run`` start the container; raises AttachdError or OSError.
 
     Returns the shim with what creation has added to its table.
     """
     config = shim.config
     _write_state(shim, header, "creating")
+    size = caller.begin()
+    if size is not None:
+        shim = shim._replace(config=config._replace(size=size))
     pid_file = os.path.join(config.directory, files.PID)
-    words = ("create", "--bundle", config.bundle, "--pid-file", pid_file)
+    words = (*_verb(shim.config, pid_file), *config.door.options)
     if config.terminal:
         shim = _create_with_terminal(shim, words, environment)
     else:
-        _create_with_pipes(shim, words, environment)
+        _create_with_pipes(shim, words, environment, caller.inherited)
     header.pid = _read_pid(pid_file)
     os.chmod(pid_file, 0o600)
-    _write_files(shim, header, "created")
+    if config.door:
+        _note_start(header, time.time_ns(), time.monotonic_ns())
+    _write_files(shim, header, "running" if config.door else "created")
     if config.start:
         start(shim, header, environment)
         _write_state(shim, header, "running")
@@ -70,16 +77,49 @@ def bring_up(shim: Shim, header: Header, environment: dict[str, str]) -> Shim:
     return shim
 
 
+def _verb(config: Config, pid_file: str) -> tuple[str, ...]:
+    """Return the runtime's verb that makes the program, with its first options."""
+    door, pids = config.door, ("--pid-file", pid_file)
+    if door.exec_of:
+        return ("exec", "--detach", *pids, "--process", _process(config))
+    if door.restore:
+        image = ("--image-path", door.restore, "--work-path", config.bundle)
+        return ("restore", "--detach", "--bundle", config.bundle, *pids, *image)
+    return ("create", "--bundle", config.bundle, *pids)
+
+
+def _process(config: Config) -> str:
+    """Return the path of the process to execute, which begins in a terminal of the right size."""
+    path = config.door.process
+    if not config.terminal or config.size is None:
+        return path
+    try:
+        process = files.read_json(path)
+    except (OSError, ValueError):
+        return path  # the runtime will tell what is wrong
+    size = {"width": config.size.columns, "height": config.size.rows}
+    own = os.path.join(config.directory, files.PROCESS)
+    files.write_json(own, process | {"consoleSize": size})
+    return own
+
+
 def _create_with_pipes(
-    shim: Shim, words: tuple[str, ...], environment: dict[str, str]
+    shim: Shim,
+    words: tuple[str, ...],
+    environment: dict[str, str],
+    inherited: tuple[int, ...],
 ) -> None:
-    """Run ``runc create``: what it has to say comes where the container's stderr will."""
-    heard = Words(shim.table.stderr)
+    """Run ``runc create``: what it has to say comes where the container's stderr will.
+
+    So it does of ``runc exec``, when it has failed: before that the program has the word there.
+    """
+    config, stderr = shim.config, shim.table.stderr
+    heard = Words(late=stderr) if config.door.exec_of else Words(stderr)
     more = len(shim.ends) - 3
     kept = ("--preserve-fds", str(more)) if more else ()
     try:
-        words = (*words, *kept, shim.config.id)
-        _ask(shim, "create", words, environment, shim.ends, heard)
+        words = (*words, *kept, config.container)
+        _ask(shim, words, environment, shim.ends, heard, inherited)
     finally:
         for fd in shim.ends:
             os.close(fd)
@@ -92,8 +132,8 @@ def _create_with_terminal(
     config, directory = shim.config, shim.table.directory
     listener = descriptors.make_listener(directory, console.SOCKET)
     try:
-        words = (*words, "--console-socket", console.path(directory), config.id)
-        _ask_aside(shim, "create", words, environment)
+        words = (*words, "--console-socket", console.path(directory), config.container)
+        _ask_aside(shim, words, environment)
         terminal = console.receive(listener)
     finally:
         os.close(listener)
@@ -115,18 +155,20 @@ def start(shim: Shim, header: Header, environment: dict[str, str]) -> None:
     """Run ``runc start``; raises RuntimeFailed."""
     # Before: it may have ended when the runtime returns.
     begun, clock = time.time_ns(), time.monotonic_ns()
-    _ask_aside(shim, "start", ("start", shim.config.id), environment)
+    _ask_aside(shim, ("start", shim.config.id), environment)
+    _note_start(header, begun, clock)
+
+
+def _note_start(header: Header, begun: int, clock: int) -> None:
     header.started_clock = clock
     header.started = begun
 
 
-def _ask_aside(
-    shim: Shim, verb: str, words: tuple[str, ...], environment: dict[str, str]
-) -> None:
+def _ask_aside(shim: Shim, words: tuple[str, ...], environment: dict[str, str]) -> None:
     """Call the runtime with a pipe of its own for its words; raises RuntimeFailed."""
     read, write = _make_pipe()
     try:
-        _ask(shim, verb, words, environment, (0, 1, write), Words(read))
+        _ask(shim, words, environment, (0, 1, write), Words(read))
     finally:
         os.close(read)
         os.close(write)
@@ -141,17 +183,18 @@ def _make_pipe() -> tuple[int, int]:
 
 def _ask(
     shim: Shim,
-    verb: str,
     words: tuple[str, ...],
     environment: dict[str, str],
     stdio: tuple[int, ...],
     heard: Words,
+    inherited: tuple[int, ...] = (),
 ) -> None:
     argv = shim.runtime.command(*words)
-    status = call(argv, environment, stdio, heard, shim.config.create_timeout)
+    limit = shim.config.create_timeout
+    status = call(argv, environment, stdio, heard, limit, inherited)
     if status != 0:
         log = os.path.join(shim.config.directory, files.RUNTIME_LOG)
-        raise failure(verb, status, heard.text, log)
+        raise failure(words[0], status, heard.text, log)
 
 
 def _write_files(shim: Shim, header: Header, phase: str) -> None:
@@ -192,7 +235,8 @@ def _write_state(shim: Shim, header: Header, phase: str) -> None:
         "deleted": False,
         "config": config._asdict()
         | {"logs": logs, "log_care": config.log_care._asdict()}
-        | {"rights": config.rights._asdict()},
+        | {"rights": config.rights._asdict()}
+        | {"door": config.door._asdict() | {"wishes": dict(config.door.wishes)}},
     }
     files.write_json(os.path.join(config.directory, files.STATE), state)
 
@@ -220,6 +264,9 @@ def undo(shim: Shim, environment: dict[str, str], error: Exception) -> None:
     done so, and the id may be another's.
     """
     config = shim.config
+    if config.door.exec_of:
+        _undo_exec(shim)
+        return
     known = _known(shim, environment)
     killed = isinstance(error, RuntimeFailed) and error.status > KILLED
     if known.get("bundle") == config.bundle or (killed and not known):
@@ -227,6 +274,17 @@ def undo(shim: Shim, environment: dict[str, str], error: Exception) -> None:
     leftovers.kill_children()
     if not known:
         leftovers.remove_cgroups(config.id, config.bundle)
+    _remove_files(shim)
+
+
+def _undo_exec(shim: Shim) -> None:
+    """The same of a program in a container that goes on."""
+    leftovers.kill_children()
+    _remove_files(shim)
+
+
+def _remove_files(shim: Shim) -> None:
+    config = shim.config
     for path in (config.keeper_pid_file, config.pid_file):
         if path:
             files.remove_file(path)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection
+from typing import NoReturn
 
 from attachd.keeper import files
 
@@ -10,18 +11,24 @@ from attachd.keeper import files
 MAX_DESCRIPTOR = 1 << 20
 
 
-def fork(directory: int, kept: Collection[int], live: Callable[[], None]) -> None:
+def fork(
+    directory: int,
+    kept: Collection[int],
+    live: Callable[[], None],
+    tell: Callable[[int], None] = lambda pid: None,
+) -> bool:
     """Have ``live`` called in a process of its own, out of our session for good; then it ends.
 
-    Its descriptors are ``kept`` and 0 to 2, of which the last is shim.log in ``directory``.
+    Its descriptors are ``kept`` and 0 to 2, of which the last is shim.log in ``directory``. Its
+    pid is given to ``tell``, before this returns whether that was done without an OSError.
     """
     middle = os.fork()
     if middle == 0:
         status = 1
         try:
             os.setsid()
-            if os.fork() != 0:
-                os._exit(0)
+            if (pid := os.fork()) != 0:
+                _exit_after(tell, pid)
             os.chdir("/")
             os.umask(0o022)
             _own_stdio(directory)
@@ -33,7 +40,15 @@ def fork(directory: int, kept: Collection[int], live: Callable[[], None]) -> Non
 
             traceback.print_exc()
         os._exit(status)
-    os.waitpid(middle, 0)
+    return os.waitpid(middle, 0)[1] == 0
+
+
+def _exit_after(tell: Callable[[int], None], pid: int) -> NoReturn:
+    try:
+        tell(pid)
+    except OSError:
+        os._exit(1)
+    os._exit(0)
 
 
 def _own_stdio(directory: int) -> None:

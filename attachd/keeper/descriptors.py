@@ -102,6 +102,16 @@ class Libc:
             mode = self.PUNCH_HOLE_KEEP_SIZE
             self._check(self._libc.fallocate64(fd, mode, start, end - start))
 
+    def peek(self, pipe: int, most: int = 4096) -> bytes:
+        """Return what lies in a pipe or FIFO, and leave it there (tee(2)). Raises OSError."""
+        read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            found = self._libc.tee(pipe, write, ctypes.c_size_t(most), os.SPLICE_F_NONBLOCK)
+            return os.read(read, most) if found > 0 else b""
+        finally:
+            os.close(read)
+            os.close(write)
+
     def allocate_beyond(self, fd: int, size: int) -> None:
         """Have the first ``size`` bytes of a file take their room now; its size stays.
 
@@ -149,6 +159,16 @@ def make_pipes(stdin: bool) -> Stdio:
     for fd in ours.values():
         os.set_blocking(fd, False)
     return Stdio(ours, (in_read, out_write, err_write))
+
+
+def make_ended_pipes() -> Stdio:
+    """Return the stdio of a program that has our own: nothing comes to us."""
+    ours, ends = make_pipes(stdin=False)
+    for fd in ends:
+        os.close(fd)
+    return Stdio(
+        ours, tuple(fcntl.fcntl(n, fcntl.F_DUPFD_CLOEXEC, _BEYOND_STDIO) for n in range(3))
+    )
 
 
 def make_lasting_pipes(stdin: bool, *, lasting_stdin: bool) -> Stdio:

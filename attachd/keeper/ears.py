@@ -2,29 +2,36 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from attachd.state.header import Header
+
+#: What is for the container and not for us; of a manager that came by our own door the first.
+PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class Ears:
     """Hears SIGCHLD and SIGHUP, passes SIGTERM on, and ignores the terminal's signals.
 
     ``fd`` becomes readable when one was heard. ``send`` signals a container that is not our
-    child.
+    child. ``passed_on`` are the signals that are for the container.
     """
 
-    def __init__(self, header: Header, send: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        header: Header,
+        send: Callable[[int], None] | None = None,
+        passed_on: Collection[signal.Signals] = PASSED_ON[:1],
+    ) -> None:
         self._header = header
         self._send = send
         self.renew = False  #: SIGHUP was heard: the code is to be renewed
         self.fd, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, self._pass_on)
         signal.signal(signal.SIGHUP, self._heed_renewal)
-        for number in (signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_IGN)
+        for number in PASSED_ON:
+            signal.signal(number, self._pass_on if number in passed_on else signal.SIG_IGN)
 
     def _pass_on(self, number: int, _frame: object) -> None:
         if self._send is not None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from attachd.errors import AttachdError
 from attachd.keeper import descriptors, files, keep, pidfds
-from attachd.keeper.ears import Ears
+from attachd.keeper.ears import PASSED_ON, Ears
 from attachd.keeper.execs import Execs, parcel
 from attachd.keeper.processes import Runtime, clean_environment
 from attachd.keeper.server import Server
@@ -101,6 +101,7 @@ class Estate(NamedTuple):
     id: str
     runtime: Runtime
     oom_score_adj: int | None
+    through_door: bool = False
 
     @classmethod
     def of(cls, named: dict[str, int]) -> "Estate":
@@ -120,9 +121,11 @@ class Estate(NamedTuple):
                 "config"
             ]
             assert isinstance(config, dict)
-            score = config["oom_score_adj"]
+            score, door = config["oom_score_adj"], config["door"]
             wished = None if score is None else int(str(score))
-            return cls(table, header, str(config["id"]), _runtime(config), wished)
+            assert isinstance(door, dict)
+            container = str(door["exec_of"] or config["id"])
+            return cls(table, header, container, _runtime(config), wished, bool(door["kind"]))
         except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
             raise AttachdError(f"state.json is of another attachd: {error!r}") from None
 
@@ -154,7 +157,8 @@ def keep_on(
     descriptors.Libc().become_subreaper()
     strangers = Strangers(server)
     strangers.add(header, table.init)
-    ears = Ears(header, lambda number: _send(table.init, number))
+    passed_on = PASSED_ON if estate.through_door else PASSED_ON[:1]
+    ears = Ears(header, lambda number: _send(table.init, number), passed_on)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what came meanwhile is passed on now
     servers = Server(table, post, environment)
     execs = Execs(table.directory, estate.runtime, estate.id, environment, servers.kept)

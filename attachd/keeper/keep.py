@@ -14,7 +14,8 @@ from typing import NamedTuple, Protocol
 
 from attachd.errors import AttachdError
 from attachd.keeper import creation, descriptors, parcels, renewal, report
-from attachd.keeper.ears import Ears
+from attachd.keeper.caller import Caller, Early
+from attachd.keeper.ears import PASSED_ON, Ears
 from attachd.keeper.execs import Execs
 from attachd.keeper.processes import Runtime, clean_environment, forget_environment
 from attachd.keeper.server import Server, how_it_ended, write_trouble
@@ -32,7 +33,7 @@ STOP_SECONDS = 5.0
 QUIET_SECONDS = 10.0
 
 
-def keep(shim: creation.Shim, report_fd: int) -> None:
+def keep(shim: creation.Shim, caller: Caller) -> None:
     """Live as the keeper of one container; return when its server has finished.
 
     A failed creation is undone and reported. Never raises for what a container, a client or
@@ -42,14 +43,14 @@ def keep(shim: creation.Shim, report_fd: int) -> None:
     forget_environment()
     config, header = shim.config, descriptors.map_header(shim.table.header)
     descriptors.Libc().become_subreaper()
-    ears = Ears(header)
+    ears = Ears(header, passed_on=PASSED_ON if config.door else PASSED_ON[:1])
     try:
-        shim = creation.bring_up(shim, header, environment)
+        shim = creation.bring_up(shim, header, environment, caller)
     except (AttachdError, OSError) as error:
         creation.undo(shim, environment, error)
-        report.send(report_fd, report.of_error(report.as_attachd_error(error)))
+        caller.failed(report.as_attachd_error(error))
         return
-    report.send(report_fd, report.of_pid(header.pid))
+    caller.created(header.pid)
     lower_oom_score(config.oom_score_adj)
     descriptors.lift_descriptor_limit()
     # Only now: its imports would compete with the runtime for the processor, and whoever waits
@@ -59,8 +60,10 @@ def keep(shim: creation.Shim, report_fd: int) -> None:
     )
     server = Server(table, shim.post, environment)
     runtime = Runtime(config.runtime, config.runtime_root, config.runtime_args)
-    execs = Execs(table.directory, runtime, config.id, environment, server.kept)
-    Keeper(table, header, server, execs, ears).run()
+    execs = Execs(table.directory, runtime, config.container, environment, server.kept)
+    keeper = Keeper(table, header, server, execs, ears)
+    keeper.early, keeper.held = caller.watch(table.terminal), list(caller.held)
+    keeper.run()
 
 
 def lower_oom_score(adjustment: int | None) -> None:
@@ -125,6 +128,8 @@ class Keeper:
         self._start_at: float | None = None
         self._renewal: _Renewal | None = None
         self._room = parcels.Room()
+        self.early: Early | None = None  #: until there is a server
+        self.held: list[int] = []  #: to be closed when the container has ended
 
     def run(self, *, start: bool = True) -> None:
         """Return when a server has finished. Starts one, unless there is one."""
@@ -158,6 +163,12 @@ class Keeper:
             waits.append(NO_ROOM_MILLISECONDS)
         poller = select.poll()
         theirs = self._strangers.fds() if self._strangers is not None else []
+        if self._header.up:
+            self.early = None
+        if self.early is not None:
+            self.early.look()
+            theirs += self.early.fds
+            waits += [LOOK_MILLISECONDS] if self.early.expected else []
         for fd in (self._ears.fd, self._table.orders, *listening, *theirs):
             poller.register(fd, select.POLLIN)
         for fd, _ in poller.poll(min(waits, default=None)):
@@ -231,6 +242,8 @@ class Keeper:
         header = self._header
         if dead.si_pid != header.pid or header.exit_code:
             return self._execs.saw(dead)
+        while self.held:
+            os.close(self.held.pop())  # before anybody hears of the end, and needs them
         header.exit_time = time.time_ns()
         header.exit_status = dead.si_status
         header.exit_code = dead.si_code

@@ -25,8 +25,17 @@ DEFAULT_SIGNALS = [
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+#: Set where a manager's whole environment is for its programs: the exit command of Podman, hooks.
+PASS_ALL = "ATTACHD_PASS_ALL"
+
+#: What a server is started with besides; not for others.
+_OURS = ("PYTHONPATH", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+
+
 def clean_environment(environment: "os._Environ[str]") -> dict[str, str]:
     """Return what of ``environment`` programs that we start may see."""
+    if PASS_ALL in environment:
+        return {name: text for name, text in environment.items() if name not in _OURS}
     passed = {name: environment[name] for name in PASSED_ON if name in environment}
     return {"PATH": _DEFAULT_PATH} | passed
 

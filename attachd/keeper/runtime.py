@@ -21,11 +21,13 @@ LAST_READS = 64
 class Words:
     """What a program says on its stderr, bounded: the beginning and the end are kept.
 
-    ``fd`` is what `listen` reads; whoever reads by itself hands over what it has heard.
+    ``fd`` is what `listen` reads; whoever reads by itself hands over what it has heard. ``late``
+    is listened to only when the program has failed: before that others may speak there.
     """
 
-    def __init__(self, fd: int = -1) -> None:
+    def __init__(self, fd: int = -1, *, late: int = -1) -> None:
         self.fd = fd
+        self.late = late
         self._head = b""
         self._tail = b""
         self._left_out = 0
@@ -79,8 +81,10 @@ def call(
             os.kill(pid, signal.SIGKILL)
     finally:
         _, status = os.waitpid(pid, 0)
+    if words.fd < 0 and status != 0:
+        words.fd = words.late
     for _ in range(LAST_READS):  # what it left behind may talk for ever
-        if not words.listen():
+        if words.fd < 0 or not words.listen():
             break
     if not in_time:
         message = f"{os.path.basename(argv[0])} was not done after {limit:g} seconds"
@@ -95,7 +99,8 @@ def _wait(pid: int, words: Words, limit: float) -> bool:
     pidfd = os.pidfd_open(pid)
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
-    poller.register(words.fd, select.POLLIN)
+    if words.fd >= 0:
+        poller.register(words.fd, select.POLLIN)
     try:
         while (left := deadline - time.monotonic()) > 0:
             ready = {fd for fd, _ in poller.poll(left * 1000)}

@@ -7,6 +7,7 @@ import sys
 import time
 
 from attachd.keeper import descriptors, files, parcels
+from attachd.keeper.caller import DOOR
 from attachd.keeper.processes import package_parent, spawn
 from attachd.state.times import rfc3339
 
@@ -58,7 +59,8 @@ class Server:
         """
         _bound_shim_log()
         names = self.table.items()
-        argv = [sys.executable, "-s", "-P", "-m", "attachd.live"]
+        module = "attachd.doors" if any(n.startswith(DOOR) for n in names) else "attachd.live"
+        argv = [sys.executable, "-s", "-P", "-m", module]
         argv += [f"{name}={fd}" for name, fd in names.items()]
         environment = self.environment | {"PYTHONPATH": package_parent()} | MALLOC
         self._born = time.monotonic()

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 import trio
@@ -16,6 +17,7 @@ import trio
 from attachd.keeper import files
 from attachd.keeper.descriptors import Table, map_header, parse_named
 from attachd.keeper.server import STOPPED
+from attachd.live.entrance import Entrance, NoEntrance
 from attachd.live.settings import Settings
 from attachd.live.shim import Shim
 from attachd.state.header import Header
@@ -54,10 +56,10 @@ def find(words: list[str]) -> Found | None:
         raise SystemExit(f"state.json is of another attachd: {error!r}") from None
 
 
-async def serve(found: Found) -> None:
+async def serve(found: Found, entrance: Entrance) -> None:
     """Be the shim of a container that was created, until the end."""
     async with trio.open_nursery() as nursery:
-        shim = Shim(*found)
+        shim = Shim(*found, entrance)
         nursery.start_soon(_stop_when_asked, shim)
         await shim.run()
         nursery.cancel_scope.cancel()
@@ -75,11 +77,13 @@ async def _stop_when_asked(shim: Shim) -> None:
             os._exit(STOPPED)
 
 
-def main() -> None:
+def main(make_entrance: Callable[[Found], Entrance] = lambda found: NoEntrance()) -> None:
     """Serve; the exit status 0 tells the keeper that the work is finished."""
     words = sys.argv[1:]
     if words[:1] == ["check"]:
-        find(words[1:])
+        found = find(words[1:])
+        if found is not None:
+            make_entrance(found)
         return
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         # Not SIG_IGN: the programs that we start would inherit that.
@@ -88,7 +92,7 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     found = find(words)
     if found is not None:
-        trio.run(serve, found)
+        trio.run(serve, found, make_entrance(found))
 
 
 if __name__ == "__main__":

@@ -95,7 +95,14 @@ class Container:
         if not self._header.exit_code:
             self._header.timed_out = 1
             with contextlib.suppress(LifecycleError):
-                self.signal(signal.SIGKILL)
+                self._kill()
+
+    def _kill(self) -> None:
+        """Kill it; of a program that was executed in another container its group as well."""
+        if self._settings.door.exec_of:
+            with contextlib.suppress(OSError):
+                os.killpg(os.getpgid(self._header.pid), signal.SIGKILL)
+        self.signal(signal.SIGKILL)
 
     async def start(self) -> None:
         """Run ``runc start``. Raises LifecycleError or RuntimeFailed."""

@@ -107,7 +107,9 @@ class Program:
         self._screen: Screen | None = None
         if manners.terminal:
             terminal = Terminal(feed, ends.terminal, ends.stdout, ends.inner)
-            self._screen = Screen(feed, terminal, Past(feed, directory, manners.size))
+            # The keeper may have heeded a wish for another size before there was a server.
+            first = terminal.size if terminal.size.usable else manners.size
+            self._screen = Screen(feed, terminal, Past(feed, directory, first))
         self.stdin = self._make_stdin(close_stdin)
         self.writers = Writers(
             header.lease,

@@ -2,7 +2,7 @@
 
 import attrs
 
-from attachd.keeper.config import LogCare, LogSpec
+from attachd.keeper.config import Door, LogCare, LogSpec
 from attachd.state.rights import Policy
 from attachd.state.sizes import DEFAULT_SIZE, Size
 
@@ -51,6 +51,12 @@ class Settings:
     rights: Policy
     recovered: int
     former: dict[str, int]  #: up to where streams of these ids were the same output
+    door: Door
+
+    @property
+    def container(self) -> str:
+        """What the runtime knows it by."""
+        return self.door.exec_of or self.id
 
     @property
     def manners(self) -> Manners:
@@ -100,6 +106,7 @@ class Settings:
             rights=_rights(config["rights"]),
             recovered=int(str(state["recovered"])),
             former={str(k): int(str(v)) for k, v in _map(state["former"]).items()},
+            door=_door(config["door"]),
         )
 
 
@@ -133,6 +140,21 @@ def _rights(value: object) -> Policy:
 
 def _numbers(value: object) -> tuple[int, ...]:
     return tuple(int(text) for text in _texts(value))
+
+
+def _door(value: object) -> Door:
+    entry = _map(value)
+    return Door(
+        kind=str(entry["kind"]),
+        name=str(entry["name"]),
+        exec_of=str(entry["exec_of"]),
+        process=str(entry["process"]),
+        restore=str(entry["restore"]),
+        options=tuple(_texts(entry["options"])),
+        own_log=bool(entry["own_log"]),
+        passthrough=bool(entry["passthrough"]),
+        wishes=_map(entry["wishes"]),
+    )
 
 
 def _log(value: object) -> LogSpec:

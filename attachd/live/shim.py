@@ -1,6 +1,7 @@
 """The shim: what one container's server is made of, who runs when, and when it may go."""
 
 import contextlib
+import fcntl
 import os
 import socket
 
@@ -17,6 +18,7 @@ from attachd.live.connection import Connection
 from attachd.live.container import Container
 from attachd.live.door import Door, room_for_clients
 from attachd.live.ending import Copy, clean_up, write_record
+from attachd.live.entrance import Entrance
 from attachd.live.exec import Home
 from attachd.live.execs import Execs
 from attachd.live.feed import Bell, Feed
@@ -43,8 +45,11 @@ GOODBYE_SECONDS = 1.0
 class Shim:
     """The conductor: owns the nursery and everything in it. Clients ask it for what they want."""
 
-    def __init__(self, table: Table, header: Header, settings: Settings) -> None:
+    def __init__(
+        self, table: Table, header: Header, settings: Settings, entrance: Entrance
+    ) -> None:
         self.settings = settings
+        self._entrance = entrance
         self._spare = Spare()
         self._table = table
         self._header = header
@@ -80,6 +85,8 @@ class Shim:
             nursery.start_soon(self.container.enforce_timeout)
             nursery.start_soon(self._forget_trouble)
             self.program.tend(nursery)
+            self._entrance.open(self.program, self._post)
+            nursery.start_soon(self._entrance.run)
             self._header.up = os.getpid()
             self._compress(nursery)
             await self._follow()
@@ -87,6 +94,8 @@ class Shim:
             nursery.cancel_scope.cancel()
         with contextlib.suppress(OSError):
             os.unlink(files.SOCKET, dir_fd=self._table.directory)
+        if self.settings.door:
+            self._leave_nothing()
 
     async def _follow(self) -> None:
         """Pump and log until the container has ended; write down how, and tell everybody."""
@@ -115,7 +124,29 @@ class Shim:
         self.container.write_phase()
         program.feed.finish(record)
         await copy.write_again()
+        if settings.door:
+            await self._entrance.finish(record)
+            self._make_way()
         await clean_up(self._header, self.container, settings)
+
+    def _make_way(self) -> None:
+        """Give back the id and the logs: the exit command may make the container anew."""
+        for name, fd in self._post.kept.items():
+            if name.startswith("log"):
+                fcntl.flock(fd, fcntl.LOCK_UN)
+        away = os.path.join(
+            os.path.dirname(self._directory), f".{self.settings.id}.{os.getpid()}"
+        )
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(self._directory), os.fstat(self._table.directory)):
+                os.rename(self._directory, away)
+
+    def _leave_nothing(self) -> None:
+        """Remove the state directory, wherever it is by now: the manager has its own files."""
+        path = os.readlink(f"/proc/self/fd/{self._table.directory}")
+        files.empty_directory(path)
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
 
     async def _end(self) -> tuple[int, str]:
         await self.container.wait_exit()
@@ -243,7 +274,7 @@ class Shim:
         with trio.move_on_after(self.settings.linger):
             await self.program.released.wait()
         with trio.move_on_after(LAST_CALL_SECONDS):
-            while any(connection.behind for connection in self._connections):
+            while self._entrance.behind or any(c.behind for c in self._connections):
                 await self._wait_moved()
         for connection in self._connections:
             connection.say_goodbye("ended", "the container has ended and its shim goes")

@@ -91,6 +91,12 @@ class Terminal:
             return 1
         return 0
 
+    @property
+    def size(self) -> Size:
+        """The size as the kernel has it; 0x0 when nobody has given it one."""
+        rows, columns = termios.tcgetwinsize(self.fd)
+        return Size(columns, rows)
+
     def set_size(self, size: Size) -> None:
         """Change the size; the foreground programs get SIGWINCH when it differs."""
         with contextlib.suppress(OSError):  # after the end there is nobody to tell

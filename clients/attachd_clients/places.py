@@ -19,6 +19,10 @@ _LAST_WORDS_BYTES = 64 * 1024
 _TROUBLE_FAILURES = 3
 
 
+#: What Podman and CRI-O show of an id, and the least that is taken for the beginning of one.
+_SHORT_ID = 12
+
+
 class NoSuchContainer(UsageError):
     """There is no container of this name under this root."""
 
@@ -46,17 +50,46 @@ class Place:
         if plain:
             _check_rights(place.path)
         if not plain or not os.path.isdir(place.path):
+            place = cls._by_other_name(container, place.root) or place
+        if not _is_plain(place.id) or not os.path.isdir(place.path):
             raise NoSuchContainer(
                 f"no container {container!r:.160} under {place.root}: see 'attachctl ls'"
             )
         return place
 
     @classmethod
+    def _by_other_name(cls, word: str, root: str) -> "Place | None":
+        """Return the one container of that name, or whose id begins so; None if there is none.
+
+        Managers give names of their own, and ids of 64 digits, whose first twelve they show.
+        Raises UsageError when ``word`` could mean several.
+        """
+        found = [
+            place for place in cls.all(root)
+            if place.name == word or (len(word) >= _SHORT_ID and place.id.startswith(word))
+        ]  # fmt: skip
+        if len(found) > 1:
+            ids = ", ".join(place.id[:_SHORT_ID] for place in found)
+            raise UsageError(f"{word!r:.160} could be each of {ids}: say more of the id")
+        return found[0] if found else None
+
+    @property
+    def name(self) -> str:
+        """What its manager calls it besides its id; "" for nothing, or when nobody may know."""
+        config = (self._json("state.json") or {}).get("config")
+        door = config.get("door") if isinstance(config, dict) else None
+        return str(door.get("name", "")) if isinstance(door, dict) else ""
+
+    @classmethod
     def all(cls, root: str | None = None) -> list["Place"]:
         """Return every container under a root, by name."""
         base = _root(root)
         try:
-            names = sorted(entry.name for entry in os.scandir(base) if entry.is_dir())
+            names = sorted(
+                entry.name
+                for entry in os.scandir(base)
+                if entry.is_dir() and not entry.name.startswith(".")
+            )
         except FileNotFoundError:
             return []
         except PermissionError:

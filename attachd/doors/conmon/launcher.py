@@ -1,0 +1,94 @@
+"""conmon's first process: makes container and shim, and goes when the keeper is told of.
+
+Startup matters here, since a manager starts one for each container and each exec: nothing that
+is slow to import is on this path.
+"""
+
+import itertools
+import os
+import signal
+import sys
+
+from attachd.doors.conmon.drivers import Driver
+from attachd.doors.conmon.manager import Manager, Pipes, Wanted, open_descriptors
+from attachd.doors.conmon.options import Options
+from attachd.doors.conmon.translation import bundle_of, config_of, link_of
+from attachd.errors import AttachdError
+from attachd.keeper import birth
+from attachd.keeper.config import Config
+from attachd.keeper.processes import PASS_ALL
+
+_FAILED = 1
+
+#: The status of a container that nobody knows, or that was killed because its time was over.
+_UNKNOWN = 255
+
+
+def launch(options: Options, drivers: tuple[Driver, ...]) -> int:
+    """Make what the options ask for; return the exit code.
+
+    With ``--sync`` that is the program's own, when it has ended.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.umask(0o022)
+    pipes = Pipes.of(os.environ)
+    if options.exec_attach and pipes.attach < 0:
+        raise AttachdError("--attach specified but _OCI_ATTACHPIPE was not")
+    pipes.wait_start()
+    read, write = os.pipe2(os.O_CLOEXEC) if options.sync else (-1, -1)
+    config = config_of(options, drivers)
+    held = tuple(fd for fd in open_descriptors() if fd not in (read, write))
+    manager = Manager(pipes, _wanted(options, config), write, held)
+    for name in ("_OCI_SYNCPIPE", "_OCI_STARTPIPE", "_OCI_ATTACHPIPE"):
+        os.environ.pop(name, None)
+    os.environ[PASS_ALL] = "1"
+    try:
+        birth.create(config, caller=manager)
+    except AttachdError as error:
+        manager.tell_failure(error)
+        raise
+    return _wait(read) if options.sync else 0
+
+
+def _wanted(options: Options, config: Config) -> Wanted:
+    bundle = "" if config.door.passthrough else bundle_of(options)
+    legacy = "exit_code" if options.exec else "pid"
+    key = "data" if options.api_version else legacy
+    command = (config.exit_command, *config.exit_command_args)
+    return Wanted(
+        bundle=bundle,
+        link=link_of(options) if bundle else "",
+        pid_file=os.path.abspath(options.conmon_pidfile) if _has_pid_file(options) else "",
+        key="" if options.exec and not options.api_version else key,
+        failure_key=key,
+        waits=options.exec_attach,
+        exit_command=command if config.exit_command else (),
+        inherited=_inherited(options),
+    )
+
+
+def _has_pid_file(options: Options) -> bool:
+    return bool(options.conmon_pidfile) and not options.sync
+
+
+def _inherited(options: Options) -> tuple[int, ...]:
+    """Return the descriptors that the runtime is to pass on (``--preserve-fds``)."""
+    words = options.runtime_opt
+    for before, word in itertools.pairwise(words):
+        if before == "--preserve-fds" and word.isascii() and word.isdigit():
+            return tuple(range(3, 3 + int(word)))
+    return ()
+
+
+def _wait(read: int) -> int:
+    """Return the program's status when the shim has told it and gone."""
+    os.close(0)
+    told = b""
+    while part := os.read(read, 64):
+        told += part
+    try:
+        status = int(told)
+    except ValueError:
+        return _FAILED
+    sys.stdout.flush()
+    return status if status >= 0 else _UNKNOWN

@@ -1,0 +1,257 @@
+"""conmon's caller: its pipes, and what it finds in the bundle. Birth's caller (`keeper.caller`)."""
+
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from attachd.doors.conmon import duties, places
+from attachd.doors.conmon.control import last_size
+from attachd.doors.conmon.wishes import ATTACH, CONTROL, PLACES, STATUS, SYNC, WINDOW
+from attachd.errors import AttachdError, RuntimeFailed
+from attachd.keeper import console, files
+from attachd.keeper.caller import Early, Ways
+from attachd.keeper.descriptors import Libc
+from attachd.keeper.processes import spawn
+from attachd.state.sizes import Size
+
+#: conmon's own; Podman connects once or twice.
+_BACKLOG = 10
+
+#: What is read of a "go": its content means nothing.
+_GO_BYTES = 8192
+
+#: Podman reads a line into so much, and takes a longer one for garbage.
+_LINE_BYTES = 4096
+
+#: conmon's words for a terminal that did not come.
+_NO_TERMINAL = "Runtime did not set up terminal"
+
+
+class Pipes(NamedTuple):
+    """What the manager has passed by number; -1 for none."""
+
+    sync: int = -1
+    start: int = -1
+    attach: int = -1
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "Pipes":
+        """Return the descriptors in ``_OCI_*PIPE``, close-on-exec; raises AttachdError."""
+        names = ("_OCI_SYNCPIPE", "_OCI_STARTPIPE", "_OCI_ATTACHPIPE")
+        return cls(*(_pipe(name, environment.get(name, "")) for name in names))
+
+    def wait_start(self) -> None:
+        """Return when the manager says go, or has gone. Raises OSError."""
+        if self.start >= 0:
+            os.read(self.start, _GO_BYTES)
+
+
+def _pipe(name: str, text: str) -> int:
+    if not text:
+        return -1
+    if not (text.isascii() and text.isdigit()):
+        raise AttachdError(f"unable to parse {name}: {text!r:.40} is not a descriptor")
+    fd = int(text)
+    if fd == 0:
+        return -1
+    try:
+        os.set_inheritable(fd, False)
+    except (OSError, OverflowError):
+        raise AttachdError(f"unable to make {name} CLOEXEC: {fd} is not open") from None
+    return fd
+
+
+class Wanted(NamedTuple):
+    """What of the command line concerns the manager and not the container."""
+
+    bundle: str = ""  #: where socket and FIFOs are made; "" for nowhere
+    link: str = ""  #: a link to the bundle
+    pid_file: str = ""  #: for our own pid
+    key: str = ""  #: how a pid is called on the sync pipe; "" when none is told
+    failure_key: str = ""
+    waits: bool = False  #: a second "go" comes when the attach socket is there
+    exit_command: tuple[str, ...] = ()
+    inherited: tuple[int, ...] = ()
+
+
+class Manager:
+    """`keeper.caller.Caller` for one call."""
+
+    fd = -1  #: the sync pipe stays open for the server
+
+    def __init__(
+        self, pipes: Pipes, wanted: Wanted, status: int, held: tuple[int, ...]
+    ) -> None:
+        self.inherited = wanted.inherited
+        self.held = tuple(fd for fd in held if fd not in pipes) + self._still_needed(pipes)
+        self._pipes = pipes
+        self._wanted = wanted
+        self._status = status
+        self._control = -1
+
+    @staticmethod
+    def _still_needed(pipes: Pipes) -> tuple[int, ...]:
+        return tuple(fd for fd in (pipes.start, pipes.attach) if fd >= 0)
+
+    def prepare(self) -> Ways:
+        """Make the attach socket, the FIFOs and the link to them."""
+        kept = {PLACES: places.make()}
+        made = list[str]()
+        if self._pipes.sync >= 0:
+            kept[SYNC] = self._pipes.sync
+        if self._status >= 0:
+            kept[STATUS] = self._status
+        try:
+            if self._wanted.bundle:
+                self._furnish(self._wanted.bundle, kept, made)
+        except OSError as error:
+            for path in reversed(made):
+                files.remove_file(path)
+            raise AttachdError(
+                f"cannot make what clients attach to in {self._wanted.bundle}: {error.strerror}"
+            ) from None
+        return Ways(kept, tuple(made))
+
+    def _furnish(self, bundle: str, kept: dict[str, int], made: list[str]) -> None:
+        if self._wanted.link:
+            _clear(self._wanted.link)
+            os.symlink(bundle, self._wanted.link)
+            made.append(self._wanted.link)
+        directory = os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            inside = f"/proc/self/fd/{directory}"
+            kept[ATTACH] = _listen(f"{inside}/attach")
+            made.append(os.path.join(bundle, "attach"))
+            for name, what in (("ctl", CONTROL), ("winsz", WINDOW)):
+                kept[what] = _make_fifo(f"{inside}/{name}")
+                made.append(os.path.join(bundle, name))
+        finally:
+            os.close(directory)
+        self._control = kept[CONTROL]
+
+    def note_keeper(self, pid: int) -> None:
+        """Write our pid where it was asked for."""
+        if self._wanted.pid_file:
+            files.write_number(self._wanted.pid_file, pid)
+
+    def begin(self) -> Size | None:
+        """Wait for the manager's second "go", and see which size it wants by then."""
+        if not self._wanted.waits:
+            return None
+        duties.tell(self._pipes.attach, duties.line("data", 0))
+        self._pipes.wait_start()
+        return last_size(Libc().peek(self._control)) if self._control >= 0 else None
+
+    def watch(self, terminal: int) -> Early | None:
+        """Heed the size that the manager wants before it starts the program."""
+        if terminal < 0 or self._control < 0:
+            return None
+        return FirstSize(self._control, terminal)
+
+    def created(self, pid: int) -> None:
+        """Tell the pid."""
+        if self._wanted.key:
+            duties.tell(self._pipes.sync, duties.line(self._wanted.key, pid))
+
+    def failed(self, error: AttachdError) -> None:
+        """Tell the runtime's words, then run the exit command."""
+        self.tell_failure(error)
+        if self._wanted.exit_command:
+            for fd in self._pipes:
+                if fd >= 0:
+                    with contextlib.suppress(OSError):
+                        os.close(fd)
+            with contextlib.suppress(OSError):
+                argv = list(self._wanted.exit_command)
+                os.waitpid(spawn(argv, dict(os.environ), (0, 1, 2)), 0)
+
+    def tell_failure(self, error: AttachdError) -> None:
+        """Tell why there is no container, in a line that the manager can read."""
+        said = error.stderr if isinstance(error, RuntimeFailed) else str(error)
+        if said == console.NOT_SET_UP:
+            said = _NO_TERMINAL
+        most = len(said)
+        while (
+            len(line := duties.line(self._wanted.failure_key, -1, said[:most])) > _LINE_BYTES
+        ):
+            most -= max(1, (len(line) - _LINE_BYTES) // 4)
+        duties.tell(self._pipes.sync, line)
+
+
+class FirstSize:
+    """`keeper.caller.Early`: what is said in ``ctl`` before there is a server to hear it."""
+
+    def __init__(self, control: int, terminal: int) -> None:
+        self._control = control
+        self._terminal = terminal
+        self._said = b""
+
+    @property
+    def fds(self) -> list[int]:
+        """The FIFO, until something lies in it."""
+        return [] if self._said else [self._control]
+
+    @property
+    def expected(self) -> bool:
+        """True when something lies there, to which more may come."""
+        return bool(self._said)
+
+    def look(self) -> None:
+        """Give the terminal the last size that was wanted."""
+        said = Libc().peek(self._control)
+        if said != self._said:
+            self._said = said
+            size = last_size(said)
+            if size is not None:
+                console.set_size(self._terminal, size)
+
+
+def open_descriptors() -> tuple[int, ...]:
+    """Return every descriptor of ours beyond stdio."""
+    found = [int(name) for name in os.listdir("/proc/self/fd")]
+    return tuple(fd for fd in found if fd > 2 and _is_open(fd))
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _clear(path: str) -> None:
+    """Remove what is there, of whatever kind. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _listen(path: str) -> int:
+    _clear(path)
+    listener = socket.socket(
+        socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+    )
+    mask = os.umask(0o077)
+    try:
+        listener.bind(path)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(mask)
+    listener.listen(_BACKLOG)
+    return listener.detach()
+
+
+def _make_fifo(path: str) -> int:
+    """Make it anew, and open it for both: writers that come and go are no end of it."""
+    _clear(path)
+    os.mkfifo(path, 0o640)
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(17, "somebody has put something else there")
+    return fd
