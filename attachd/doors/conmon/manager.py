@@ -7,9 +7,11 @@ import stat
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from attachd.doors.conmon import duties, places
+from attachd.doors import places
+from attachd.doors.conmon import duties
 from attachd.doors.conmon.control import last_size
-from attachd.doors.conmon.wishes import ATTACH, CONTROL, PLACES, STATUS, SYNC, WINDOW
+from attachd.doors.conmon.wishes import CONTROL, STATUS, SYNC, WINDOW
+from attachd.doors.ways import ATTACH, PLACES
 from attachd.errors import AttachdError, RuntimeFailed
 from attachd.keeper import console, files
 from attachd.keeper.caller import Early, Ways

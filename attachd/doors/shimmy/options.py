@@ -2,9 +2,10 @@
 
 import os
 
+from attachd.doors.shimmy.wishes import Wishes
 from attachd.doors.shimmy.words import Words
 from attachd.errors import UsageError
-from attachd.keeper.config import Config, LogSpec
+from attachd.keeper.config import Config, Door, LogSpec
 from attachd.state.eofpolicy import ANY, NEVER, ONCE
 
 #: shimmy's listener is gone with the container; conman reads the exit file then.
@@ -23,16 +24,24 @@ def config_of(words: Words, root: str) -> Config:
     return Config(
         id=words.container_id,
         root=root,
-        bundle=_path("--bundle", words.bundle),
+        bundle=absolute("--bundle", words.bundle),
         runtime=words.runtime,
         runtime_args=words.runtime_args,
-        logs=(LogSpec(LOG_FORMAT, _path("--container-logfile", words.container_logfile)),),
-        pid_file=_path("--container-pidfile", words.container_pidfile),
-        keeper_pid_file=_path("--shimmy-pidfile", words.shimmy_pidfile),
-        sync_fd=_open(words.syncpipe_fd),
+        logs=(LogSpec(LOG_FORMAT, absolute("--container-logfile", words.container_logfile)),),
+        pid_file=absolute("--container-pidfile", words.container_pidfile),
+        outlives=False,
         stdin=words.stdin,
         stdin_eof=_eof_policy(words),
         linger=LINGER_SECONDS,
+        door=Door(kind="shimmy", wishes=_wishes(words)._asdict()),
+    )
+
+
+def _wishes(words: Words) -> Wishes:
+    return Wishes(
+        attach_file=absolute("--container-attachfile", words.container_attachfile),
+        exit_file=absolute("--container-exitfile", words.container_exitfile),
+        log_level=words.log_level,
     )
 
 
@@ -42,15 +51,8 @@ def _eof_policy(words: Words) -> str:
     return ONCE if words.stdin_once else NEVER
 
 
-def _path(option: str, path: str) -> str:
+def absolute(option: str, path: str) -> str:
+    """Return an option's path; raises UsageError for an empty one."""
     if not path:
         raise UsageError(f"{option} is empty: it needs a path")
     return os.path.abspath(path)
-
-
-def _open(fd: int) -> int:
-    try:
-        os.fstat(fd)
-    except OSError:
-        raise UsageError(f"the sync pipe {fd} is not an open descriptor") from None
-    return fd
