@@ -1,5 +1,5 @@
 """``python -m attachd``."""
 
-from attachd.cli import main
+from attachd.entry import main
 
 main()

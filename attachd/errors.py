@@ -72,3 +72,12 @@ class RuntimeFailed(AttachdError):
         self.verb = verb
         self.status = status
         self.stderr = stderr
+
+
+class ConmonError(AttachdError):
+    """What the conmon door refuses; the text is the whole line for stderr, with its prefix.
+
+    Managers show it to people, and conmon's tests look for it: conmon's words, not ours.
+    """
+
+    code = "usage"
