@@ -9,6 +9,8 @@ from attachd_clients import attach_blocking
 from conman import Conman
 from harness import PATIENCE, is_alive, wait_for
 
+from attachd.wire import messages as say
+
 pytestmark = pytest.mark.runc
 
 
@@ -78,9 +80,8 @@ def test_the_exit_file_tells_how_it_ended(conman, command, ending) -> None:
 def test_a_runtime_that_fails_is_reported_in_its_own_words(shop, conman) -> None:
     """conman's own test: an argument that runc does not know; the shim ends, its pid file stays."""
     box = conman.prepare("true")
-    words = ["foobar=123" if "root" in word else word for word in conman.words(box)]
-    at = words.index("foobar=123")
-    called = conman.call([*words[:at], "--runtime-arg", *words[at:]])
+    words = [word for word in conman.words(box) if not word.startswith("--runtime-arg")]
+    called = conman.call([*words, "--runtime-arg", "foobar=123"])
 
     assert (called.code, called.stdout, called.stderr) == (0, b"", b"")
     assert called.told["kind"] == "runtime_abnormal_termination"
@@ -200,35 +201,69 @@ def test_without_stdin_there_is_its_end_at_once(conman, once) -> None:
 
 
 def test_our_own_clients_see_the_same_container(shop, conman) -> None:
-    """Listed, attached to, written to, and ended by them; beside conman's."""
-    box = conman.run("sh", "-c", 'read line; echo "got $line"; exit 3', stdin=True)
+    """Listed, looked at, written to; beside conman's, until the container has ended."""
+    box = conman.run("sh", "-c", 'read line; echo "got $line"; read more; exit 3', stdin=True)
     theirs = conman.attach(box)
     with attach_blocking(box, root=str(shop.root), since="start") as client:
         client.send(b"a line\n", PATIENCE)
         theirs.hear_until(1, b"got a line\n")
+        assert box.encode() in shop.ctl("ls")
+        assert b"got a line\n" in shop.ctl("logs", box)
+        assert shop.reported(box)["phase"] == "running"
+        theirs.say(b"and more\n")
+        while not isinstance(event := client.receive(PATIENCE), say.Exit):
+            pass
+    assert event.record["exit_code"] == 3
     assert theirs.hear_all()[1] == b"got a line\n"
     assert conman.ended(box)["exitCode"] == 3
-    assert shop.ended(box)["exit_code"] == 3
-    assert b"got a line" in shop.ctl("logs", box)
 
 
-def test_a_server_that_is_killed_costs_conman_nothing_but_its_connections(
-    shop, conman
-) -> None:
-    """It can attach again; the log, the exit file and the end of the shim are as without."""
-    box = conman.create("sh", "-c", "read a; echo $a; read b; echo $b", stdin=True)
-    conman.runc("start", box)
+def test_a_server_that_is_killed_costs_conman_nothing(shop, conman) -> None:
+    """Who is attached stays so: input and output go on, without a byte lost or told twice."""
+    box = conman.run("sh", "-c", "read a; echo $a; read b; echo $b", stdin=True)
     client = conman.attach(box)
     client.say(b"before\n")
     client.hear_until(1, b"before\n")
-    server = wait_for(lambda: shop.server(box))
-    os.kill(server, signal.SIGKILL)
-    assert not client.hear()
-    again = conman.attach(box)
-    again.say(b"after\n")
+    os.kill(wait_for(lambda: shop.server(box)), signal.SIGKILL)
+    client.say(b"after\n")
 
-    assert again.hear_all()[1] == b"after\n"
+    assert client.hear_all() == {1: b"before\nafter\n", 2: b""}
     assert [line.text for line in conman.log(box)] == ["before", "after"]
     assert conman.ended(box)["exitCode"] == 0
     conman.gone(box)
     assert not conman.attach_path(box).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_the_shims_signals_are_for_the_container(shop, conman, number) -> None:
+    """As with shimmy: whoever stops the shim means what is in it."""
+    trap = f"trap 'echo heard; exit 9' {number.name[3:]}; echo ready; read line"
+    box = conman.create("sh", "-c", trap, stdin=True)
+    client = conman.attach(box)
+    conman.runc("start", box)
+    client.hear_until(1, b"ready\n")
+    os.kill(conman.pid(box, "shimmy"), number)
+
+    assert client.hear_all()[1] == b"ready\nheard\n"
+    assert conman.ended(box)["exitCode"] == 9
+
+
+def test_a_torrent_is_heard_byte_for_byte_by_who_reads_as_conman(conman) -> None:
+    """Both streams at once, faster than it is read: each read is one piece of one stream."""
+    box = conman.create("sh", "-c", "seq 1 300000 & seq 300000 -1 1 >&2; wait")
+    client = conman.attach(box)
+    conman.runc("start", box)
+    heard = client.hear_all()
+
+    assert heard[1] == b"".join(b"%d\n" % n for n in range(1, 300001))
+    assert heard[2] == b"".join(b"%d\n" % n for n in range(300000, 0, -1))
+
+
+def test_the_exact_bytes_are_in_the_log(shop, conman) -> None:
+    """What has no newline, too: our own clients read it when the ring has forgotten it."""
+    box = conman.run("sh", "-c", "printf 'no end'; read line; exit 0", stdin=True)
+    wait_for(lambda: b"no end" in conman.log_file(box).read_bytes())
+
+    assert shop.ctl("logs", box) == b"no end"
+    conman.runc("kill", box, "KILL")
+    conman.ended(box)
