@@ -18,7 +18,7 @@ from attachd.keeper.caller import Caller, Early
 from attachd.keeper.ears import PASSED_ON, Ears
 from attachd.keeper.execs import Execs
 from attachd.keeper.processes import Runtime, clean_environment, forget_environment
-from attachd.keeper.server import Server, how_it_ended, write_trouble
+from attachd.keeper.server import Server, how_it_ended, warm_up, write_trouble
 from attachd.state.header import Header
 
 #: How often it is looked at what tells nothing by itself: a stranger that has ended and is not
@@ -44,6 +44,7 @@ def keep(shim: creation.Shim, caller: Caller) -> None:
     config, header = shim.config, descriptors.map_header(shim.table.header)
     descriptors.Libc().become_subreaper()
     ears = Ears(header, passed_on=PASSED_ON if config.door else PASSED_ON[:1])
+    warm = warm_up(environment, door=bool(config.door))
     try:
         shim = creation.bring_up(shim, header, environment, caller)
     except (AttachdError, OSError) as error:
@@ -53,12 +54,11 @@ def keep(shim: creation.Shim, caller: Caller) -> None:
     caller.created(header.pid)
     lower_oom_score(config.oom_score_adj)
     descriptors.lift_descriptor_limit()
-    # Only now: its imports would compete with the runtime for the processor, and whoever waits
-    # for the report would pay. The pipe and the socket's backlog hold what comes meanwhile.
+    # Until the server is there, the pipe and the socket's backlog hold what comes.
     table = shim.table._replace(
         keeper=os.pidfd_open(os.getpid()), init=os.pidfd_open(header.pid)
     )
-    server = Server(table, shim.post, environment)
+    server = Server(table, shim.post, environment, warm)
     runtime = Runtime(config.runtime, config.runtime_root, config.runtime_args)
     execs = Execs(table.directory, runtime, config.container, environment, server.kept)
     keeper = Keeper(table, header, server, execs, ears)

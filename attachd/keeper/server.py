@@ -1,10 +1,13 @@
 """The server process, as the keeper sees it: started, stopped, and started again when it dies."""
 
+import array
 import os
 import signal
+import socket
 import stat
 import sys
 import time
+from typing import NamedTuple
 
 from attachd.keeper import descriptors, files, parcels
 from attachd.keeper.caller import DOOR
@@ -32,12 +35,58 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str
 SHIM_LOG_BYTES = 256 * 1024
 
 
+#: A table has some twenty names; SCM_MAX_FD of the kernel is 253 (unix(7)).
+_MAX_NAMES = 4096
+_MAX_DESCRIPTORS = 253
+
+
+class Warm(NamedTuple):
+    """An interpreter that has loaded the server's code, or is at it, and waits to be one."""
+
+    pid: int
+    fd: int  #: where it waits for its descriptors; closed, it ends
+
+
+def warm_up(environment: dict[str, str], *, door: bool) -> Warm | None:
+    """Have the first server's code loaded while the runtime is at work; None when that fails."""
+    ours, theirs = parcels.make()
+    try:
+        argv = [*_program(door=door), f"warm={theirs}"]
+        return Warm(spawn(argv, _surroundings(environment), (0, 1, 2), (theirs,)), ours)
+    except OSError:
+        os.close(ours)
+        return None
+    finally:
+        os.close(theirs)
+
+
+def receive_words(fd: int) -> list[str]:
+    """Wait for what `Server.start` sends; return it as ``name=descriptor``, nothing at its end."""
+    peer = socket.socket(fileno=fd)
+    with peer:
+        names, fds = descriptors.receive_fds(peer, _MAX_NAMES, _MAX_DESCRIPTORS)
+    return [f"{name}={fd}" for name, fd in zip(names.decode().split(), fds, strict=True)]
+
+
+def _program(*, door: bool) -> list[str]:
+    return [sys.executable, "-s", "-P", "-m", "attachd.doors" if door else "attachd.live"]
+
+
+def _surroundings(environment: dict[str, str]) -> dict[str, str]:
+    return environment | {"PYTHONPATH": package_parent()} | MALLOC
+
+
 class Server:
     """Started with every descriptor by name, and again when it dies."""
 
     def __init__(
-        self, table: descriptors.Table, post: int, environment: dict[str, str]
+        self,
+        table: descriptors.Table,
+        post: int,
+        environment: dict[str, str],
+        warm: Warm | None = None,
     ) -> None:
+        self._warm = warm
         self.environment = environment
         self.kept = dict(table.kept)
         self.post = post
@@ -59,16 +108,32 @@ class Server:
         """
         _bound_shim_log()
         names = self.table.items()
-        module = "attachd.doors" if any(n.startswith(DOOR) for n in names) else "attachd.live"
-        argv = [sys.executable, "-s", "-P", "-m", module]
-        argv += [f"{name}={fd}" for name, fd in names.items()]
-        environment = self.environment | {"PYTHONPATH": package_parent()} | MALLOC
         self._born = time.monotonic()
+        if self._wake(names):
+            return None
+        argv = _program(door=any(name.startswith(DOOR) for name in names))
+        argv += [f"{name}={fd}" for name, fd in names.items()]
+        environment = _surroundings(self.environment)
         try:
             self.pid = spawn(argv, environment, (0, 1, 2), tuple(names.values()))
         except OSError as error:
             return error
         return None
+
+    def _wake(self, names: dict[str, int]) -> bool:
+        """Make a server of the interpreter that waits, if there is one; it is no loss if not."""
+        warm, self._warm = self._warm, None
+        if warm is None:
+            return False
+        rights = array.array("i", names.values())
+        try:
+            with socket.socket(fileno=warm.fd) as peer:
+                control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
+                peer.sendmsg([" ".join(names).encode()], control)
+        except OSError:
+            return False
+        self.pid = warm.pid
+        return True
 
     def delay_after_death(self, status: int, *, came_up: bool) -> float:
         """Return how long to wait before the next start; ``status`` is a wait status.

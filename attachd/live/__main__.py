@@ -1,5 +1,7 @@
 """The server process: ``python -m attachd.live name=descriptor …``, started by the keeper alone.
 
+``python -m attachd.live warm=DESCRIPTOR`` waits for those, with its code loaded by then.
+
 ``python -m attachd.live check name=descriptor …`` ends with 0 when it could work with these, and
 with its reason on stderr when it could not: nothing is touched (`attachd.keeper.renewal`).
 """
@@ -16,7 +18,7 @@ import trio
 
 from attachd.keeper import files
 from attachd.keeper.descriptors import Table, map_header, parse_named
-from attachd.keeper.server import STOPPED
+from attachd.keeper.server import STOPPED, receive_words
 from attachd.live.entrance import Entrance, NoEntrance
 from attachd.live.settings import Settings
 from attachd.live.shim import Shim
@@ -85,6 +87,10 @@ def main(make_entrance: Callable[[Found], Entrance] = lambda found: NoEntrance()
         if found is not None:
             make_entrance(found)
         return
+    if words[0].startswith("warm="):
+        words = receive_words(int(words[0].removeprefix("warm=")))
+        if not words:
+            return  # there is no container
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         # Not SIG_IGN: the programs that we start would inherit that.
         signal.signal(number, lambda *_: None)

@@ -4,8 +4,11 @@ import os
 
 import pytest
 
+from attachd.doors.shimmy import entrance
+from attachd.doors.shimmy.manager import Manager
 from attachd.doors.shimmy.options import config_of
-from attachd.doors.shimmy.words import parse
+from attachd.doors.shimmy.wishes import Wishes
+from attachd.doors.shimmy.words import LEVELS, parse
 from attachd.errors import UsageError
 
 REQUIRED = {
@@ -136,22 +139,16 @@ def test_what_is_wrong_is_told_in_one_line(words, why) -> None:
 
 
 def test_the_words_become_a_config() -> None:
-    """Paths become absolute, and the log, the pid files and the pipe are where they were asked."""
-    read, write = os.pipe()
-    try:
-        words = parse(
-            said("--runtime-arg='--root=/r'", syncpipe_fd=str(write), bundle="b"), {}
-        )
-        config = config_of(words, "/state")
-    finally:
-        os.close(read)
-        os.close(write)
+    """Paths become absolute; what the server half needs to know is told with the door."""
+    words = parse(said("--runtime-arg='--root=/r'", bundle="b", shimmy_log_level="DEBUG"), {})
+    config = config_of(words, "/state")
 
     assert (config.id, config.root, config.bundle) == ("c1", "/state", os.path.abspath("b"))
     assert (config.runtime, config.runtime_args) == ("/usr/bin/runc", ("--root=/r",))
     assert [tuple(log) for log in config.logs] == [("shimmy", "/logs/c1.log", 0)]
-    assert (config.pid_file, config.keeper_pid_file) == ("/b/container.pid", "/b/shimmy.pid")
-    assert (config.sync_fd, config.start) == (write, False)
+    assert (config.pid_file, config.start) == ("/b/container.pid", False)
+    assert config.door.kind == "shimmy"
+    assert Wishes.of_json(config.door.wishes) == Wishes("/attach/c1", "/exits/c1", "debug")
 
 
 @pytest.mark.parametrize(
@@ -165,17 +162,24 @@ def test_the_words_become_a_config() -> None:
 )
 def test_stdin_stays_open_unless_it_is_for_once(flags, stdin, policy) -> None:
     """``--stdin-once`` without ``--stdin`` is about nothing, and no error: conman may say it."""
-    read, write = os.pipe()
-    try:
-        config = config_of(parse(said(*flags, syncpipe_fd=str(write)), {}), "/state")
-    finally:
-        os.close(read)
-        os.close(write)
+    config = config_of(parse(said(*flags), {}), "/state")
 
     assert (config.stdin, config.stdin_eof) == (stdin, policy)
 
 
-def test_a_pipe_that_is_not_open_is_refused() -> None:
+def test_an_empty_path_is_none() -> None:
+    """It would mean the directory that we happen to be in."""
+    with pytest.raises(UsageError, match="--container-exitfile is empty"):
+        config_of(parse(said(container_exitfile=""), {}), "/state")
+
+
+@pytest.mark.parametrize("fd", [999, 1 << 40])
+def test_a_pipe_that_is_not_open_is_refused(fd) -> None:
     """Nobody would hear the report."""
-    with pytest.raises(UsageError, match="the sync pipe 999 is not an open descriptor"):
-        config_of(parse(said(syncpipe_fd="999"), {}), "/state")
+    with pytest.raises(UsageError, match=f"the sync pipe {fd} is not an open descriptor"):
+        Manager(fd, "/b/shimmy.pid", "/attach/c1")
+
+
+def test_every_level_means_something_to_the_server() -> None:
+    """None is read and then passed over."""
+    assert set(LEVELS) == set(entrance.LEVELS)

@@ -27,9 +27,8 @@ LEVELS = {
 class Checked(NamedTuple):
     """A command line that can be obeyed."""
 
-    options: (
-        Options  #: bundle (not of an exec) and container_pidfile filled in, level canonical
-    )
+    #: With bundle (not of an exec) and container_pidfile filled in, and a level of conmon's own.
+    options: Options
     drivers: tuple[Driver, ...]
     warnings: tuple[str, ...]  #: whole lines for stderr; none when the level is "error"
 

@@ -1,6 +1,5 @@
-"""What conmon's callers find when a container has ended: exit files, and words on a pipe."""
+"""What conmon's callers find when a container has ended: exit files."""
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -43,21 +42,3 @@ def note_oom(directories: Sequence[str]) -> None:
             os.close(fd)
         except OSError as error:
             _log.error("cannot write %s/oom: %s", directory, error.strerror)
-
-
-def line(key: str, number: int, message: str = "") -> bytes:
-    """Return a line for the sync pipe, which is one packet: ``{"data": 7}``."""
-    told: dict[str, object] = {key: number}
-    if message:
-        told["message"] = message
-    return json.dumps(told, ensure_ascii=False).encode(errors="replace") + b"\n"
-
-
-def tell(fd: int, said: bytes) -> None:
-    """Write to a pipe of the manager's, which may have gone, or not be there (-1)."""
-    if fd < 0:
-        return
-    try:
-        os.write(fd, said)
-    except OSError as error:
-        _log.info("nobody reads the sync pipe: %s", error.strerror)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import trio
 
-from attachd.doors.conmon import duties
+from attachd.doors.conmon import duties, pipes
 from attachd.doors.conmon.control import (
     REOPEN,
     Lines,
@@ -78,8 +78,8 @@ class Entrance:
         duties.write_status(wishes.exit_files, status)
         if wishes.exit_key:
             late = "command timed out" if record.get("timed_out") else ""
-            duties.tell(self._kept.get(SYNC, -1), duties.line(wishes.exit_key, status, late))
-        duties.tell(self._kept.get(STATUS, -1), str(status).encode())
+            pipes.tell(self._kept.get(SYNC, -1), pipes.line(wishes.exit_key, status, late))
+        pipes.tell(self._kept.get(STATUS, -1), str(status).encode())
         await trio.sleep(wishes.exit_delay)
 
     async def _input_ended(self, guest: Guest) -> None:

@@ -7,11 +7,11 @@ is slow to import is on this path.
 import itertools
 import os
 import signal
-import sys
 
 from attachd.doors.conmon.drivers import Driver
-from attachd.doors.conmon.manager import Manager, Pipes, Wanted, open_descriptors
+from attachd.doors.conmon.manager import Manager, Wanted, open_descriptors
 from attachd.doors.conmon.options import Options
+from attachd.doors.conmon.pipes import Pipes
 from attachd.doors.conmon.translation import bundle_of, config_of, link_of
 from attachd.errors import AttachdError
 from attachd.keeper import birth
@@ -90,5 +90,4 @@ def _wait(read: int) -> int:
         status = int(told)
     except ValueError:
         return _FAILED
-    sys.stdout.flush()
     return status if status >= 0 else _UNKNOWN

@@ -1,8 +1,8 @@
 """The program: a command line in conmon's words to a container; one line and 1 if refused.
 
 Exit codes: 0 for the version and help, 1 for every error, otherwise the launcher's.
-Imports at the top are those of ``--version``, which Podman up to 4.3 asks for before everything
-it does: the rest comes when there is something to parse.
+Imports at the top are those of ``--version`` alone: the rest comes when there is something to
+parse. (The program ``attachd-conmon`` answers that one by itself.)
 """
 
 import os
@@ -62,6 +62,6 @@ def _run(words: list[str]) -> int:
         return launch(checked.options, checked.drivers)
     except ConmonError as error:
         warn(str(error))
-    except AttachdError as error:
+    except (AttachdError, OSError) as error:
         warn(f"[conmon:e]: {error}")
     return REFUSED

@@ -4,12 +4,11 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from attachd.doors import places
-from attachd.doors.conmon import duties
 from attachd.doors.conmon.control import last_size
+from attachd.doors.conmon.pipes import Pipes, line, tell
 from attachd.doors.conmon.wishes import CONTROL, STATUS, SYNC, WINDOW
 from attachd.doors.ways import ATTACH, PLACES
 from attachd.errors import AttachdError, RuntimeFailed
@@ -22,48 +21,11 @@ from attachd.state.sizes import Size
 #: conmon's own; Podman connects once or twice.
 _BACKLOG = 10
 
-#: What is read of a "go": its content means nothing.
-_GO_BYTES = 8192
-
 #: Podman reads a line into so much, and takes a longer one for garbage.
 _LINE_BYTES = 4096
 
 #: conmon's words for a terminal that did not come.
 _NO_TERMINAL = "Runtime did not set up terminal"
-
-
-class Pipes(NamedTuple):
-    """What the manager has passed by number; -1 for none."""
-
-    sync: int = -1
-    start: int = -1
-    attach: int = -1
-
-    @classmethod
-    def of(cls, environment: Mapping[str, str]) -> "Pipes":
-        """Return the descriptors in ``_OCI_*PIPE``, close-on-exec; raises AttachdError."""
-        names = ("_OCI_SYNCPIPE", "_OCI_STARTPIPE", "_OCI_ATTACHPIPE")
-        return cls(*(_pipe(name, environment.get(name, "")) for name in names))
-
-    def wait_start(self) -> None:
-        """Return when the manager says go, or has gone. Raises OSError."""
-        if self.start >= 0:
-            os.read(self.start, _GO_BYTES)
-
-
-def _pipe(name: str, text: str) -> int:
-    if not text:
-        return -1
-    if not (text.isascii() and text.isdigit()):
-        raise AttachdError(f"unable to parse {name}: {text!r:.40} is not a descriptor")
-    fd = int(text)
-    if fd == 0:
-        return -1
-    try:
-        os.set_inheritable(fd, False)
-    except (OSError, OverflowError):
-        raise AttachdError(f"unable to make {name} CLOEXEC: {fd} is not open") from None
-    return fd
 
 
 class Wanted(NamedTuple):
@@ -143,7 +105,7 @@ class Manager:
         """Wait for the manager's second "go", and see which size it wants by then."""
         if not self._wanted.waits:
             return None
-        duties.tell(self._pipes.attach, duties.line("data", 0))
+        tell(self._pipes.attach, line("data", 0))
         self._pipes.wait_start()
         return last_size(Libc().peek(self._control)) if self._control >= 0 else None
 
@@ -156,7 +118,7 @@ class Manager:
     def created(self, pid: int) -> None:
         """Tell the pid."""
         if self._wanted.key:
-            duties.tell(self._pipes.sync, duties.line(self._wanted.key, pid))
+            tell(self._pipes.sync, line(self._wanted.key, pid))
 
     def failed(self, error: AttachdError) -> None:
         """Tell the runtime's words, then run the exit command."""
@@ -175,12 +137,10 @@ class Manager:
         said = error.stderr if isinstance(error, RuntimeFailed) else str(error)
         if said == console.NOT_SET_UP:
             said = _NO_TERMINAL
-        most = len(said)
-        while (
-            len(line := duties.line(self._wanted.failure_key, -1, said[:most])) > _LINE_BYTES
-        ):
-            most -= max(1, (len(line) - _LINE_BYTES) // 4)
-        duties.tell(self._pipes.sync, line)
+        key = self._wanted.failure_key
+        while len(told := line(key, -1, said)) > _LINE_BYTES:
+            said = said[: len(said) * 3 // 4]
+        tell(self._pipes.sync, told)
 
 
 class FirstSize:

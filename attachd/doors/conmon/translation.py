@@ -1,8 +1,6 @@
 """conmon's command line as a Config: what each option means in our words."""
 
-import hashlib
 import os
-import secrets
 
 from attachd.doors.conmon.drivers import Driver
 from attachd.doors.conmon.options import Options
@@ -71,9 +69,13 @@ def config_of(options: Options, drivers: tuple[Driver, ...]) -> Config:
 def _id(options: Options) -> str:
     """Return what the shim is called among ours: the container's id, or the exec's."""
     cid = options.cid or ""
-    own = options.cuuid or f"{cid[:64]}-{secrets.token_hex(8)}"
+    own = options.cuuid or f"{cid[:64]}-{os.urandom(8).hex()}"
     wanted = own if options.exec else cid
-    return wanted if is_id(wanted) else hashlib.sha256(wanted.encode()).hexdigest()
+    if is_id(wanted):
+        return wanted
+    import hashlib  # rarely needed, and slow to load
+
+    return hashlib.sha256(os.fsencode(wanted)).hexdigest()
 
 
 def _runtime_args(options: Options) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ class Manager:
         """Raises UsageError when ``syncpipe`` is not open."""
         try:
             os.set_inheritable(syncpipe, False)
-        except OSError:
+        except (OSError, OverflowError):
             raise UsageError(f"the sync pipe {syncpipe} is not an open descriptor") from None
         self.fd = syncpipe
         self._pid_file = pid_file

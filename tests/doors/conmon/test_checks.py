@@ -71,6 +71,11 @@ def test_what_passes() -> None:
     assert check(GOOD) == Checked(GOOD, (Driver("none"),), ())
 
 
+def test_no_files_are_kept_without_rotation() -> None:
+    """The number then means nothing, as long as it is one."""
+    assert check(GOOD._replace(log_max_files=0))
+
+
 def test_ids_may_be_empty() -> None:
     """What was given counts as given."""
     assert check(GOOD._replace(cid="", cuuid="")).options.cid == ""

@@ -1,6 +1,7 @@
 """The installed program: what it says where, how it ends, and what it does not load."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ from attachd.doors.conmon.usage import help_text, version_text
 PROGRAM = Path(sys.executable).with_name("attachd-conmon")
 ID = "0123456789abcdef"
 GOOD = ["-c", ID, "-u", "u", "-r", "/bin/true", "-l", "none"]
+
+#: The same program without the shell in front of it.
+PYTHON = "from attachd.doors.conmon.main import main; main()"
 
 #: Stands in for the launcher: says what it was called with, and returns 7.
 LAUNCH = """
@@ -42,8 +46,8 @@ def launched(*words: str, **how) -> subprocess.CompletedProcess[str]:
 
 
 def loaded(*words: str) -> set[str]:
-    """The names of all modules that the program loads for these words."""
-    command = [sys.executable, "-X", "importtime", PROGRAM, *words]
+    """The names of all modules that the program loads for these words, in Python."""
+    command = [sys.executable, "-X", "importtime", "-c", PYTHON, *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip() for line in lines}
@@ -155,13 +159,14 @@ def test_a_warning_does_not_keep_the_launcher() -> None:
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        ("ConmonError('[conmon:e]: as it is')", "[conmon:e]: as it is\n"),
-        ("UsageError('no such bundle')", "[conmon:e]: no such bundle\n"),
+        ("errors.ConmonError('[conmon:e]: as it is')", "[conmon:e]: as it is\n"),
+        ("errors.UsageError('no such bundle')", "[conmon:e]: no such bundle\n"),
+        ("OSError('no descriptors')", "[conmon:e]: no descriptors\n"),
     ],
 )
 def test_what_the_launcher_refuses(error, line) -> None:
-    """Is told as conmon tells it; an error of attachd's own gets conmon's prefix."""
-    failing = LAUNCH.replace("return 7", f"from attachd import errors; raise errors.{error}")
+    """Is told as conmon tells it; other errors get its prefix; none is a traceback."""
+    failing = LAUNCH.replace("return 7", f"from attachd import errors; raise {error}")
     done = subprocess.run(
         [sys.executable, "-I", "-c", failing, *GOOD],
         capture_output=True,
@@ -187,7 +192,7 @@ def test_standard_descriptors_are_open_for_the_launcher() -> None:
 
 
 def test_the_version_loads_nothing() -> None:
-    """Podman up to 4.3 asks for it before everything it does, and waits for it."""
+    """Where Python answers: nothing but the interpreter and the door."""
     ours = {name for name in loaded("--version") if name.startswith("attachd")}
     bare = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", ""],
@@ -210,6 +215,60 @@ def test_a_refusal_loads_nothing_slow() -> None:
     slow = {"trio", "attr", "attrs", "msgpack", "argparse", "subprocess", "asyncio", "json"}
 
     assert not loaded(*GOOD, "-l", "bad:") & (slow | {"attachd.cli", "socket", "logging"})
+
+
+def test_the_version_needs_no_python(tmp_path: Path) -> None:
+    """Podman up to 4.3 asks for it before everything it does, and waits for it."""
+    alone = shutil.copy(PROGRAM, tmp_path)
+    done = subprocess.run([alone, "--version"], capture_output=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, version_text().encode(), b"")
+    done = subprocess.run([alone, "-x"], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 127
+    assert str(tmp_path / "attachd").encode() in done.stderr
+
+
+def test_links_to_the_program(tmp_path: Path) -> None:
+    """Where managers look for conmon a link is enough, also to another and from a name alone."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "conmon").symlink_to(PROGRAM)
+    (tmp_path / "conmon").symlink_to("bin/conmon")
+
+    for program in (tmp_path / "bin" / "conmon", tmp_path / "conmon"):
+        done = subprocess.run([program, "-x"], capture_output=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr.splitlines()) == (
+            1,
+            [b"conmon: option parsing failed: Unknown option -x"],
+        )
+
+
+def test_a_program_that_the_current_directory_has() -> None:
+    """As an empty part of PATH has it: then its name has no directory."""
+    done = subprocess.run(
+        [PROGRAM.name, "-x"],
+        cwd=PROGRAM.parent,
+        env={"PATH": ""},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.stderr == b"conmon: option parsing failed: Unknown option -x\n"
+
+
+@pytest.mark.parametrize(
+    "words", [["--version", ""], ["--version", "--", ""], ["", "--version"]]
+)
+def test_more_words_than_the_version(words) -> None:
+    """Are read as all others are."""
+    assert (run(*words).returncode, run(*words).stdout) == (0, version_text())
+
+
+def test_words_reach_python_as_they_are() -> None:
+    """Through the shell in front of it: spaces, quotes, patterns and empty words."""
+    word = "--a b*\n'\"$(id)`id`\\"
+
+    assert run("-n", "", word).stderr.endswith(f": Unknown option {word}\n")
 
 
 def test_modules_in_the_current_directory_are_not_ours(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """What managers read in --version and --help is there."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from attachd import __version__
+from attachd.doors.conmon import usage
 from attachd.doors.conmon.options import TABLE
 from attachd.doors.conmon.usage import help_text, version_text
 
@@ -27,6 +29,14 @@ def test_the_version_as_crio_reads_it() -> None:
 def test_the_version_says_what_this_is() -> None:
     """Two lines, as conmon's; the second is shown by ``podman info``."""
     assert version_text().splitlines()[1:] == [f"commit: attachd {__version__}"]
+
+
+def test_the_program_that_answers_by_itself_says_the_same() -> None:
+    """The shell's words for the version are those of Python."""
+    program = Path(usage.__file__).with_name("attachd-conmon").read_text()
+    (line,) = re.findall(r"printf '(.*)'", program)
+
+    assert line.replace(r"\n", "\n") == version_text()
 
 
 @pytest.mark.parametrize("option", TABLE, ids=lambda option: option.long)
