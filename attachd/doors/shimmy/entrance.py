@@ -2,6 +2,8 @@
 
 import logging
 
+import trio
+
 from attachd.doors.guest import Guest
 from attachd.doors.guests import Guests
 from attachd.doors.shimmy.formats import exit_file
@@ -10,6 +12,7 @@ from attachd.doors.shimmy.wishes import Wishes
 from attachd.keeper import files
 from attachd.keeper.parcels import Post
 from attachd.live.__main__ import Found
+from attachd.live.ending import COPY_PAUSE_SECONDS, COPY_SECONDS, NO_ROOM
 from attachd.live.program import Program
 from attachd.state.eofpolicy import ONCE
 
@@ -60,14 +63,29 @@ class Entrance:
     async def finish(self, record: dict[str, object]) -> None:
         """Write the exit file, then let the guests go: conman may read it when they are told."""
         files.remove_file(self._wishes.attach_file)
-        try:
-            files.write_whole(self._wishes.exit_file, exit_file(record), sync=True)
-        except OSError as error:
-            _log.error("cannot write %s: %s", self._wishes.exit_file, error.strerror)
+        await self._write_exit_file(exit_file(record))
         await self._guests.see_off()
+
+    async def _write_exit_file(self, text: bytes) -> None:
+        """Put it where conman looks; while there is no room on the disk, for a minute."""
+        path = self._wishes.exit_file
+        with trio.move_on_after(COPY_SECONDS):
+            while (error := _try_to_write(path, text)) is not None:
+                _log.error("cannot write %s: %s", path, error.strerror)
+                if error.errno not in NO_ROOM:
+                    return
+                await trio.sleep(COPY_PAUSE_SECONDS)
 
     async def _input_ended(self, guest: Guest) -> None:
         """Close a stdin that is for once, unless it is one who has only looked, and leaves."""
         stdin = self._program.stdin
         if stdin.policy == ONCE and (stdin.accepted(guest.key) or not guest.has_gone):
             stdin.offer_eof(guest.key)
+
+
+def _try_to_write(path: str, text: bytes) -> OSError | None:
+    try:
+        files.write_whole(path, text, sync=True)
+    except OSError as error:
+        return error
+    return None

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from attachd.doors.shimmy.manager import Manager
 from attachd.doors.shimmy.options import absolute, config_of
+from attachd.doors.shimmy.usage import help_text
 from attachd.doors.shimmy.words import parse
 from attachd.errors import AttachdError
 from attachd.ground import open_standard_descriptors, state_root
@@ -21,13 +22,16 @@ FAILED = 125
 
 def main() -> NoReturn:
     """Run it with the arguments of this process; never returns."""
-    code = 0
+    code, argv = 0, sys.argv[1:]
+    if not {"-h", "--help"}.isdisjoint(argv):
+        print(help_text(), end="", flush=True)
+        os._exit(code)
     open_standard_descriptors()
     os.umask(0o022)  # a caller's own must neither open nor close what we make for containers
     # A caller may ignore it, and the kernel would then keep our children's status from us.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        _create(sys.argv[1:])
+        _create(argv)
     except AttachdError as error:
         print(f"attachd shimmy: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         code = FAILED
