@@ -130,6 +130,9 @@ def _log_options(verb: argparse.ArgumentParser) -> None:
         help="rotate a log begun longer ago, like 7d, and then remove it (never)")  # fmt: skip
     add("--log-max-total", metavar="SIZE", default="0",
         help="keep so many bytes of each log in all its files (all)")  # fmt: skip
+    add("--log-max-ever", metavar="SIZE", default="0",
+        help="write so much text in all, to the end of a line, and no more for good (no limit)"
+    )  # fmt: skip
     add("--log-compress", metavar="METHOD", default="",
         help="compress what was rotated: gzip, zstd (no)")  # fmt: skip
     add("--on-log-error", metavar="WHAT", default="drop",

@@ -364,6 +364,7 @@ def _log_care(wish: "argparse.Namespace") -> LogCare:
         max_files=wish.log_max_files,
         max_age=parse_seconds(wish.log_max_age),
         max_total=parse_bytes(wish.log_max_total),
+        max_ever=parse_bytes(wish.log_max_ever),
         compress=wish.log_compress,
         on_error=wish.on_log_error,
         sync=wish.log_sync,

@@ -22,6 +22,8 @@ class LogCare(NamedTuple):
     max_files: int = 0
     max_age: float = 0.0
     max_total: int = 0
+    cuts: bool = False  #: a file may end with a piece of a line, and so is never over max_size
+    max_ever: int = 0  #: a log that has so much text gets no more of it, for good
     compress: str = ""
     on_error: str = "drop"
     sync: bool = False

@@ -91,13 +91,16 @@ def _verb(config: Config, pid_file: str) -> tuple[str, ...]:
 def _process(config: Config) -> str:
     """Return the path of the process to execute, which begins in a terminal of the right size."""
     path = config.door.process
-    if not config.terminal or config.size is None:
+    if not config.terminal:
         return path
     try:
         process = files.read_json(path)
     except (OSError, ValueError):
         return path  # the runtime will tell what is wrong
-    size = {"width": config.size.columns, "height": config.size.rows}
+    if config.size is None and process.get("consoleSize"):
+        return path
+    columns, rows = config.size or DEFAULT_SIZE
+    size = {"width": columns, "height": rows}
     own = os.path.join(config.directory, files.PROCESS)
     files.write_json(own, process | {"consoleSize": size})
     return own

@@ -23,7 +23,8 @@ from attachd.live.threads import in_thread
 from attachd.state import asciicast
 from attachd.state.header import LogWords, Pair
 from attachd.state.loglines import FORMATS, Format
-from attachd.state.retention import Limits, fitting
+from attachd.state.logparse import output_in
+from attachd.state.retention import Limits, cost, fitting
 from attachd.state.ring import Chunk, Cursor, Missed
 from attachd.state.timeline import Timeline
 
@@ -42,6 +43,9 @@ RETRY_SECONDS = 0.2
 CHORE_SECONDS = 30.0
 LONGEST_CHORE_SECONDS = 3600.0
 
+#: What is told of a log that is not to have more, ever.
+FULL = "it has all the text that --log-max-ever allows: what comes now is not logged"
+
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +56,12 @@ class Care(NamedTuple):
     blocks: bool = False  #: the container waits when a log cannot be written
     syncs: bool = False  #: each write is on the disk before it counts
     patience: float = 2.0  #: seconds that an ended container's log is still tried for
+    cuts: bool = (
+        False  #: a file may end with a piece of a line, and so is never over its limit
+    )
+    max_ever: int = (
+        0  #: a log that has so much text, in all its files, gets no more; 0: no limit
+    )
 
 
 class LogFile:
@@ -102,7 +112,7 @@ class LogFile:
 
     @property
     def dropped(self) -> int:
-        """How many bytes of output could not be written."""
+        """How many bytes of output were not written."""
         return self._words.dropped
 
     @property
@@ -121,14 +131,14 @@ class LogFile:
             "first": words.first,
             "files": len(self._shelf.entries),
             "dropped": words.dropped,
-            "error": self._error or None,
+            "error": self._error or (FULL if self._is_full else None),
         }
 
     def segments(self) -> list[Segment]:
         """Return all files with what is committed of them, the oldest first. For any thread."""
         words, found = self._words, self._shelf.segments()
         if found and found[-1].first == words.first:
-            found[-1] = found[-1]._replace(size=words.size, end=words.opened)
+            found[-1] = found[-1]._replace(size=words.size, end=words.lost)
         return found
 
     def tidy(self) -> None:
@@ -225,6 +235,8 @@ class LogFile:
         ):
             return False
         self._heed()
+        if self._is_full:
+            return self._pass_over()
         before = self.offset
         text = self._next_text()
         if self.offset == before and not text and not self._owes_gap():
@@ -237,7 +249,7 @@ class LogFile:
     def _owes_gap(self) -> bool:
         """True when a gap is to be told, and it is time to try."""
         late = trio.current_time() >= self._retry_at or self._feed.ended
-        return self._words.lost < self._words.opened and late
+        return self._owes() and late
 
     def _is_done(self) -> bool:
         words = self._words
@@ -278,10 +290,12 @@ class LogFile:
         """Return how much of ``data`` goes into this file now; at least a line, if it is first."""
         if room == sys.maxsize:
             return len(data)
-        held = self.offset - len(data) - self._written
-        room -= max(0, held)
-        overhead = self._lines.overhead
-        if len(data) + overhead * (data.count(b"\n") + 1) <= room:
+        held, overhead = self.offset - len(data) - self._written, self._lines.overhead
+        if held > 0:
+            room -= (
+                held + overhead + 1
+            )  # it is a record of its own when the other stream speaks
+        if cost(data, overhead) <= room:
             return len(data)
         fits = fitting(data, room, overhead)
         if fits or not first:
@@ -315,22 +329,45 @@ class LogFile:
             text = self._tell_gap() + text
             if text and self._words.size == self._words.start:
                 text = self._lines.opening(time.time_ns()) + text
+            text, rest = self._parted(text)
             self._shelf.append(text, self._words.size)
         except OSError as error:
             return self._fail(error, give_up)
         if self._care.syncs:
             await in_thread(self._shelf.sync)
         written = self._written
+        unlogged = min(output_in(self._form, rest), written - self._words.opened)
         self._words = self._words._replace(
             cursor=self.offset,
             opened=written,
-            lost=written,
+            lost=written - unlogged,
             size=self._words.size + len(text),
             unfinished=self._lines.unfinished,
+            dropped=self._words.dropped + unlogged,
+            ever=self._words.ever + len(text),
         )
+        if rest:
+            _log.error("log %d: %s", self._number, FULL)
         self._error = ""
         self._commit()
         return True
+
+    @property
+    def _is_full(self) -> bool:
+        return 0 < self._care.max_ever <= self._words.ever
+
+    def _parted(self, text: bytes) -> tuple[bytes, bytes]:
+        """Part the text behind the line with which the log is full, if there is one."""
+        room = self._care.max_ever - self._words.ever
+        if not self._care.max_ever or len(text) <= room:
+            return text, b""
+        end = text.find(b"\n", room - 1) + 1 or len(text) if room > 0 else 0
+        return text[:end], text[end:]
+
+    def _pass_over(self) -> bool:
+        """Count what the log does not get any more."""
+        self._cursor.offset = self._feed.index.newest
+        return self._give_up()
 
     @property
     def _written(self) -> int:
@@ -340,7 +377,7 @@ class LogFile:
     def _tell_gap(self) -> bytes:
         """Return the record of what was given up; a raw log has a new file for it."""
         lost, end = self._words.lost, self._words.opened
-        if lost == end:
+        if not self._owes():
             return b""
         reason = self._error or "it could not be written"
         text = self._lines.gap(lost, end, time.time_ns(), reason)
@@ -358,6 +395,10 @@ class LogFile:
         if not self._may_drop(give_up):
             self._resume()
             return False
+        return self._give_up()
+
+    def _give_up(self) -> bool:
+        """Leave out all that was taken and is not written; return False where that is nothing."""
         self._lines = self._make_lines(self._lines.unfinished, self.offset)
         moved = self.offset > self._words.opened
         self._words = self._words._replace(
@@ -374,7 +415,7 @@ class LogFile:
         """Begin a new file where that cuts no line, or cuts one that fills files by itself."""
         words, limit = self._words, self._care.limits.max_size
         endless = bool(limit) and words.size > 2 * limit
-        whole = not words.unfinished or endless or now
+        whole = not words.unfinished or endless or now or self._care.cuts
         if not whole or not self._may_grow_old() or (self._owes() and not now):
             return False
         try:
@@ -398,7 +439,8 @@ class LogFile:
         return self._shelf.regular and self._words.size > 0
 
     def _owes(self) -> bool:
-        return self._words.lost < self._words.opened
+        """True when the log is to tell a gap; one that is full tells nothing."""
+        return self._words.lost < self._words.opened and not self._is_full
 
     def _begin_file(self, first: int) -> None:
         """Rotate, and commit; raises OSError. A gap before ``first`` is told by its name."""

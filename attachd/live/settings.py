@@ -169,6 +169,8 @@ def _care(value: object) -> LogCare:
         max_files=int(str(entry["max_files"])),
         max_age=float(str(entry["max_age"])),
         max_total=int(str(entry["max_total"])),
+        cuts=bool(entry["cuts"]),
+        max_ever=int(str(entry["max_ever"])),
         compress=str(entry["compress"]),
         on_error=str(entry["on_error"]),
         sync=bool(entry["sync"]),

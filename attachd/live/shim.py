@@ -212,7 +212,14 @@ class Shim:
     def _make_log(self, feed: Feed, shelf: Shelf) -> LogFile:
         care, number = self.settings.log_care, shelf.number
         limits = Limits(care.max_size, care.max_files, care.max_age, care.max_total)
-        ours = Care(limits, care.on_error == "block", care.sync, self.settings.drain_timeout)
+        ours = Care(
+            limits,
+            blocks=care.on_error == "block",
+            syncs=care.sync,
+            patience=self.settings.drain_timeout,
+            cuts=care.cuts,
+            max_ever=care.max_ever,
+        )
         form = self.settings.logs[number].format
         return LogFile(number, feed, shelf, form, self._header.log(number), ours)
 

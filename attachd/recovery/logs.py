@@ -26,12 +26,14 @@ class Ended(NamedTuple):
 
     ``first`` and ``start`` are those of ``logN.json``; ``end`` is None where the exact bytes
     cannot be read again; ``inode`` is 0 when the file is not the one that was being written.
+    ``ever`` is how much text is in all files that are there.
     """
 
     first: int
     start: int
     end: int | None
     inode: int
+    ever: int = 0
 
 
 def look(directory: str, number: int, spec: LogSpec, fd: int) -> Ended:
@@ -47,10 +49,11 @@ def look(directory: str, number: int, spec: LogSpec, fd: int) -> Ended:
     if last.inode not in (0, there):
         is_there = _inode_of(last.path) == last.inode
         end = _end_of(segments, spec.format) if is_there else last.first
-        return Ended(last.first, 0, end, 0)
+        return Ended(last.first, 0, end, 0, _text_in(segments))
     if spec.format != "raw":
         _cut_to_lines(fd, last.start)
-    return Ended(last.first, last.start, _end_of(segments, spec.format), there)
+    end = _end_of(segments, spec.format)
+    return Ended(last.first, last.start, end, there, _text_in(segments))
 
 
 def base_of(found: list[Ended]) -> int:
@@ -61,7 +64,7 @@ def base_of(found: list[Ended]) -> int:
 def go_on(header: Header, number: int, log: Ended, base: int, fd: int) -> None:
     """Have the server go on in a log: what it lacks before ``base`` it tells as a gap."""
     end = base if log.end is None else log.end
-    words = LogWords(cursor=base, opened=base, lost=end, first=base)
+    words = LogWords(cursor=base, opened=base, lost=end, first=base, ever=log.ever)
     if log.inode:
         size = os.fstat(fd).st_size
         words = words._replace(
@@ -86,6 +89,15 @@ def list_other_file(directory: str, number: int, spec: LogSpec, base: int, fd: i
         rows = told["files"]
         if isinstance(rows, list):
             files.write_json(path, told | {"files": [*rows, entry]}, indent=None)
+
+
+def _text_in(segments: list[Segment]) -> int:
+    """Return how much text of ours lies in files, as it lies there, compressed or not."""
+    total = 0
+    for segment in segments:
+        with suppress(OSError):
+            total += os.stat(segment.path).st_size - segment.start
+    return max(0, total)
 
 
 def _inode_of(path: str) -> int:

@@ -205,3 +205,11 @@ def base_of(first_line: bytes) -> int | None:
         return None
     found = fields.get("timestamp") if isinstance(fields, dict) else None
     return found * _SECOND if isinstance(found, int) else None
+
+
+def outputs(text: bytes) -> Iterator[str]:
+    """Yield the output in whole lines of a recording that we have written."""
+    for line in text.splitlines():
+        fields: object = json.loads(line)
+        if isinstance(fields, list) and fields[1] == OUTPUT:
+            yield fields[2]

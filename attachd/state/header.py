@@ -17,7 +17,7 @@ from typing import NamedTuple, overload
 
 #: "attachd" and a layout number; a successor that does not know it must not touch anything.
 MAGIC = int.from_bytes(b"attachd\0", "big")
-VERSION = 5
+VERSION = 6
 
 #: How many log files may have a cursor of their own.
 MAX_LOGS = 4
@@ -30,18 +30,20 @@ class LogWords(NamedTuple):
     """What is committed of one log; offsets and sizes are bytes.
 
     ``opened`` to ``cursor`` is a line that is still open, ``lost`` to ``opened`` is output that
-    could not be written and is not told in the log yet; both are mostly empty.
+    could not be written and is not told in the log yet (or never: it is full); both are mostly
+    empty.
     """
 
     cursor: int = 0  #: output before this was taken from the ring
     opened: int = 0  #: output before this is in the log, or was given up
-    lost: int = 0  #: output before this is in the log
+    lost: int = 0  #: output before this is in the log, or told as missing
     size: int = 0  #: of the file that is being written
     first: int = 0  #: the offset of that file's first byte of output
     start: int = 0  #: the position in the file where our text begins
     inode: int = 0  #: which file it is; 0 for the one that was opened at birth
     unfinished: int = 0  #: bit N is set: the last text of stream N was a piece of a line
-    dropped: int = 0  #: output that could not be written, in all
+    dropped: int = 0  #: output that was not written, in all
+    ever: int = 0  #: text that was written, in all, whatever became of the files
 
 
 LOG_WORDS = len(LogWords._fields)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from attachd.state.asciicast import outputs
 from attachd.state.ring import STDERR, STDOUT
 from attachd.state.times import parse_rfc3339
 
@@ -239,3 +240,12 @@ GRAMMARS = {
     "raw": Grammar(parse_raw, has_lines=False),
     "shimmy": Grammar(parse_shimmy, has_lines=True),
 }
+
+
+def output_in(form: str, text: bytes) -> int:
+    """Return how many bytes of output whole lines of ``text`` stand for; of a recording, about."""
+    if form in GRAMMARS:
+        return sum(
+            len(item.data) for item in GRAMMARS[form].parse(text) if type(item) is Piece
+        )
+    return sum(len(data.encode()) for data in outputs(text))

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from attachd.state.loglines import MAX_LINE
+
 
 class Limits(NamedTuple):
     """When a log file is full, and how much is kept; 0 is "no limit"."""
@@ -45,6 +47,19 @@ def _is_too_much(kept: list[Old], total: int, limits: Limits, now: float) -> boo
     )
 
 
+def cost(data: bytes, overhead: int) -> int:
+    """Return how much text ``data`` may become, at most: its last line may be a piece.
+
+    A record takes ``overhead`` bytes more than its output, a piece a newline, too.
+    """
+    return len(data) + overhead * (data.count(b"\n") + 1) + 1 + _cuts(len(data), overhead)
+
+
+def _cuts(size: int, overhead: int) -> int:
+    """Return what it takes that long lines are cut into pieces."""
+    return size // MAX_LINE * (overhead + 1) if overhead else 0
+
+
 def fitting(data: bytes, room: int, overhead: int) -> int:
     """Return how many bytes of ``data`` make whole lines that fit into ``room`` bytes of text.
 
@@ -54,7 +69,7 @@ def fitting(data: bytes, room: int, overhead: int) -> int:
     while low < high:
         middle = (low + high + 1) // 2
         cut = data.rfind(b"\n", 0, middle) + 1
-        if cut + overhead * data.count(b"\n", 0, cut) <= room:
+        if cut + overhead * data.count(b"\n", 0, cut) + _cuts(cut, overhead) <= room:
             low = middle
         else:
             high = cut - 1

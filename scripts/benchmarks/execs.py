@@ -5,16 +5,14 @@ which starts a conmon for each; ``runc exec``, which keeps no stdio and no recor
 turns; the median counts.
 """
 
-import shutil
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from attachd_clients import attach_blocking
 
-from benchmarks.place import STEP_SECONDS, VENV, WATCHES, Failed, Place, attachd
+from benchmarks.hosts import IMAGE, LIMITS, Host, host
+from benchmarks.place import VENV, WATCHES, Failed, Place, attachd
 
 HEADER = ("what", "attachd", "beside it", "ratio")
 
@@ -26,20 +24,10 @@ def rows(place: Place, quick: bool) -> Iterator[tuple[str, ...]]:
     container = place.name()
     attachd(place, container, bundle, place.logs / "execs.log")
     WATCHES["attachd"](place, container)
-    podman = _podman(place, bundle)
-    root = str(place.directory / "attachd")
-    ways: dict[str, Callable[[], None]] = {
-        "attachctl exec": lambda: place.call(
-            str(VENV / "bin" / "attachctl"), "--root", root, "exec", container, "true"
-        ),
-        "the library": lambda: _through_library(container, root),
-        "podman exec": lambda: place.call(*podman, "exec", "bench", "true"),
-        "runc exec": lambda: place.call(*place.runc, "exec", container, "true"),
-    }
-    try:
-        medians = _medians(ways, rounds)
-    finally:
-        _end_podman(place, podman)
+    with host(place, "podman-execs") as podman:
+        podman.load(bundle / "rootfs")
+        podman.call("conmon", "run", "-d", "--name", "bench", *LIMITS, IMAGE, "sleep", "10000")
+        medians = _medians(_ways(place, container, podman), rounds)
     place.delete(container)
     for ours, other in (
         ("attachctl exec", "podman exec"),
@@ -52,6 +40,16 @@ def rows(place: Place, quick: bool) -> Iterator[tuple[str, ...]]:
             f"`{other}` {medians[other] * 1e3:.0f} ms",
             f"{medians[ours] / medians[other]:.2f}",
         )
+
+
+def _ways(place: Place, container: str, podman: Host) -> dict[str, Callable[[], None]]:
+    root, ctl = str(place.directory / "attachd"), str(VENV / "bin" / "attachctl")
+    return {
+        "attachctl exec": lambda: place.call(ctl, "--root", root, "exec", container, "true"),
+        "the library": lambda: _through_library(container, root),
+        "podman exec": lambda: podman.call("conmon", "exec", "bench", "true"),
+        "runc exec": lambda: place.call(*place.runc, "exec", container, "true"),
+    }
 
 
 def _medians(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
@@ -72,27 +70,3 @@ def _through_library(container: str, root: str) -> None:
         last = list(client)[-1]
     if getattr(last, "record", {}).get("exit_code") != 0:
         raise Failed(f"the exec ended with {last}")
-
-
-def _end_podman(place: Place, podman: list[str]) -> None:
-    """Remove its container, and the mount that it leaves."""
-    overlay = place.directory / "podman-execs" / "root" / "overlay"
-    for argv in ([*podman, "rm", "-f", "-t", "0", "bench"], ["umount", str(overlay)]):
-        subprocess.run(argv, capture_output=True, check=False, timeout=STEP_SECONDS)
-
-
-def _podman(place: Place, bundle: Path) -> list[str]:
-    """Have Podman run a container of its own on the same root; return the words before a verb."""
-    base = place.directory / "podman-execs"
-    argv = [
-        str(shutil.which("podman")), "--root", str(base / "root"), "--runroot", str(base / "run"),
-        "--tmpdir", str(base / "tmp"), "--runtime", "runc", "--cgroup-manager", "cgroupfs",
-    ]  # fmt: skip
-    base.mkdir(parents=True)
-    tar = base / "image.tar"
-    subprocess.run(["tar", "-C", bundle / "rootfs", "-cf", tar, "."], check=True)
-    place.call(*argv, "import", str(tar), "bench")
-    limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
-    options = ("--name", "bench", "--network", "none", *limits)
-    place.call(*argv, "run", "-d", *options, "bench", "sleep", "1000")
-    return argv

@@ -12,10 +12,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.hosts import IMAGE, LIMITS, Host, host
 from benchmarks.log import workloads
 from benchmarks.place import STEP_SECONDS, VENV, WATCHES, Failed, Place, attachd
 
 HEADER = ("what", "attachd", "beside it", "ratio")
+
+CTL = str(VENV / "bin" / "attachctl")
 
 #: Of 500 MB; Podman takes half a minute for that on a slow machine.
 PRINT_SECONDS = 240.0
@@ -37,51 +40,54 @@ def rows(place: Place, quick: bool) -> Iterator[tuple[str, ...]]:
             raise Failed("the container did not end")
         time.sleep(0.05)
     place.delete(container)
-    root = str(place.directory / "attachd")
-    printers = {
-        "attachd": [str(VENV / "bin" / "attachctl"), "--root", root, "logs", container],
-        "podman": _podman(place, log),
-    }
-    best = {name: float("inf") for name in printers}
-    digests = {name: _print(argv, hashed=True)[1] for name, argv in printers.items()}
-    if len(set(digests.values())) != 1:
-        raise Failed("attachctl logs and podman logs print different things")
-    for _ in range(rounds):
-        for name, argv in printers.items():
-            best[name] = min(best[name], _print(argv)[0])
-    speeds = {name: size / seconds for name, seconds in best.items()}
+    with host(place, "podman") as podman:
+        podman.load(bundle / "rootfs")
+        speeds = _speeds(
+            {
+                "attachd": [
+                    CTL,
+                    "--root",
+                    str(place.directory / "attachd"),
+                    "logs",
+                    container,
+                ],
+                "podman": _lay_out(podman, log),
+            },
+            size,
+            rounds,
+        )
     yield (
         f"printing a log of {size:.0f} MB, best of {rounds}",
         f"{speeds['attachd']:.0f} MB/s",
         f"podman logs {speeds['podman']:.0f} MB/s",
         f"{speeds['attachd'] / speeds['podman']:.2f}",
     )
-    subprocess.run(
-        [*printers["podman"][:-2], "rm", "-f", "bench"], capture_output=True, check=False
-    )
 
 
-def _podman(place: Place, log: Path) -> list[str]:
+def _speeds(printers: dict[str, list[str]], size: float, rounds: int) -> dict[str, float]:
+    """Return the best MB/s of each; raises Failed when they print different things."""
+    digests = {name: _print(argv, hashed=True)[1] for name, argv in printers.items()}
+    if len(set(digests.values())) != 1:
+        raise Failed("attachctl logs and podman logs print different things")
+    best = {name: float("inf") for name in printers}
+    for _ in range(rounds):
+        for name, argv in printers.items():
+            best[name] = min(best[name], _print(argv)[0])
+    return {name: size / seconds for name, seconds in best.items()}
+
+
+def _lay_out(podman: Host, log: Path) -> list[str]:
     """Make a container of Podman's whose log is ``log``; return what prints it."""
-    base = place.directory / "podman"
-    argv = [
-        str(shutil.which("podman")), "--root", str(base / "root"), "--runroot", str(base / "run"),
-        "--tmpdir", str(base / "tmp"), "--runtime", "runc", "--cgroup-manager", "cgroupfs",
-    ]  # fmt: skip
-    (base / "image").mkdir(parents=True)
-    tar = base / "image.tar"
-    subprocess.run(["tar", "-C", base / "image", "-cf", tar, "."], check=True)
-    place.call(*argv, "import", str(tar), "bench")
-    place.call(*argv, "create", "--name", "bench", "--network", "none", "--log-driver",
-               "k8s-file", "bench", "true")  # fmt: skip
+    container = ("create", "--name", "bench", "--log-driver", "k8s-file", *LIMITS)
+    podman.call("conmon", *container, IMAGE, "true")
     found = subprocess.run(
-        [*argv, "inspect", "--format", "{{.HostConfig.LogConfig.Path}}", "bench"],
+        [*podman.argv, "inspect", "--format", "{{.HostConfig.LogConfig.Path}}", "bench"],
         capture_output=True, text=True, check=True, timeout=STEP_SECONDS,
     )  # fmt: skip
     path = Path(found.stdout.strip())
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(log, path)
-    return [*argv, "logs", "bench"]
+    return [*podman.argv, "logs", "bench"]
 
 
 def _print(argv: list[str], *, hashed: bool = False) -> tuple[float, str]:

@@ -177,7 +177,7 @@ def test_an_empty_path_is_none() -> None:
 def test_a_pipe_that_is_not_open_is_refused(fd) -> None:
     """Nobody would hear the report."""
     with pytest.raises(UsageError, match=f"the sync pipe {fd} is not an open descriptor"):
-        Manager(fd, "/b/shimmy.pid", "/attach/c1")
+        Manager(fd, "/b/shimmy.pid", "/attach/c1", "/exits/c1")
 
 
 def test_every_level_means_something_to_the_server() -> None:

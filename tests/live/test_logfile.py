@@ -764,3 +764,124 @@ def test_every_byte_is_there_once_or_told_to_be_missing(
         assert gaps == [] or "full" in script
     finally:
         bench.close()
+
+
+# A log that has all it may ever have
+
+
+def first_lines(text: bytes, most: int) -> bytes:
+    """Return the lines that begin before ``most`` bytes were written: the reference."""
+    kept = b""
+    for line in text.splitlines(keepends=True):
+        kept += line if len(kept) < most else b""
+    return kept
+
+
+@pytest.mark.parametrize("form", ["cri", "json-file", "raw", "asciicast"])
+@pytest.mark.parametrize("most", [1, 60, 61, 200, 1000, 3000, 5000, 100_000])
+async def test_the_line_that_crosses_the_maximum_is_the_last_one(benches, form, most) -> None:
+    """It is written whole; what comes later is counted, whoever the server is by then."""
+    free, bound = benches(form), benches(form, max_ever=most)
+    for number in range(60):
+        for bench in (free, bound):
+            bench.output(STDOUT, b"line %d\n" % number * (1 + number % 3), number)
+            await bench.write()
+            if number % 20 == 19:
+                bench.server()
+    for bench in (free, bound):
+        await bench.finish()
+
+    whole = free.path.read_bytes()
+    assert bound.path.read_bytes() == first_lines(whole, most)
+    assert bool(bound.log.counters["error"]) == (most <= len(whole))
+    if form != "asciicast":
+        kept, gaps = bound.read()
+        assert (kept, gaps) == (bound.said[: len(kept)], [])
+        assert bound.log.dropped == len(bound.said) - len(kept)
+
+
+async def test_the_maximum_counts_what_was_rotated_away_and_removed(benches) -> None:
+    """A new file is no new beginning."""
+    bench = benches(max_ever=5000, limits=Limits(max_size=500, max_files=2))
+    for number in range(300):
+        bench.output(STDOUT, b"line %d\n" % number)
+        await bench.write()
+        if number % 50 == 49:
+            bench.server()
+    await bench.finish()
+
+    whole = b"".join(
+        b"1970-01-01T00:00:00.000000001Z stdout F line %d\n" % number for number in range(300)
+    )
+    kept = first_lines(whole, 5000)
+    assert kept.endswith(bench.path.read_bytes())
+    assert len(bench.names()) == 2
+    lines = [b"line %d\n" % number for number in range(kept.count(b"\n"), 300)]
+    assert bench.log.dropped == len(b"".join(lines))
+
+
+async def test_what_an_open_line_holds_is_counted_too(benches) -> None:
+    """The log has its maximum while a line is open, and a dead server's successor knows it."""
+    bench = benches(max_ever=40)
+    bench.output(STDOUT, b"one\nhalf")
+    await bench.write()
+    bench.server()
+    bench.output(STDOUT, b" a line\n")
+    await bench.finish()
+
+    assert bench.path.read_bytes().count(b"\n") == 1
+    assert bench.log.dropped == len(b"half a line\n")
+
+
+async def test_what_was_in_the_file_before_is_not_counted(benches) -> None:
+    """The maximum is this container's own."""
+    bench = benches(max_ever=40)
+    bench.path.write_bytes(b"another's line\n" * 10)
+    bench.header.log(0).store(*[0] * 10)
+    bench.server()
+    bench.output(STDOUT, b"one\ntwo\n")
+    await bench.finish()
+
+    assert bench.path.read_bytes().endswith(b" stdout F one\n")
+
+
+# How large a file becomes
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    says=st.lists(
+        st.tuples(
+            st.sampled_from([STDOUT, STDERR]),
+            st.lists(st.integers(0, 400), min_size=1, max_size=6),
+            st.booleans(),
+        ),
+        max_size=25,
+    ),
+    before=st.integers(0, 1200),
+)
+def test_no_file_is_larger_than_its_maximum(tmp_path_factory, says, before) -> None:
+    """What was in it before counts; a record that is larger by itself has a file for itself.
+
+    That is where a line may be cut (``cuts``); otherwise one may take a file beyond it.
+    """
+
+    async def main() -> None:
+        care = Care(limits=Limits(max_size=1000), cuts=True)
+        bench = Bench(tmp_path_factory.mktemp("max"), care=care)
+        try:
+            bench.path.write_bytes(b"x" * before)
+            bench.header.log(0).store(*[0] * 10)
+            bench.server()
+            for stream, sizes, ended in says:
+                text = b"\n".join(b"y" * size for size in sizes)
+                bench.output(stream, text + b"\n" * ended)
+                await bench.write()
+            await bench.finish()
+            for name in bench.names():
+                text = (bench.directory / name).read_bytes()
+                assert len(text) <= max(1000, before) or text.count(b"\n") == 1
+        finally:
+            bench.close()
+
+    trio.run(main)

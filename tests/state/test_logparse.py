@@ -19,7 +19,18 @@ from history.reference import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attachd.state.logparse import GRAMMARS, Corrupt, Hole, Item, Piece, parse_cri, parse_json
+from attachd.state.asciicast import CastLines
+from attachd.state.loglines import FORMATS
+from attachd.state.logparse import (
+    GRAMMARS,
+    Corrupt,
+    Hole,
+    Item,
+    Piece,
+    output_in,
+    parse_cri,
+    parse_json,
+)
 from attachd.state.ring import STDERR, STDOUT
 from attachd.state.times import parse_rfc3339
 
@@ -274,3 +285,14 @@ def test_docker_writes_with_other_keys_and_no_raw() -> None:
     line = json_line(attrs={"tag": "x"}, log="\ufffd\n")
 
     assert parse("json-file", line + b"\n") == [Piece(STDOUT, NOW, "\ufffd\n".encode())]
+
+
+@pytest.mark.parametrize("form", [*GRAMMARS, "asciicast"])
+def test_how_much_output_a_text_stands_for(form) -> None:
+    """Gaps stand for none; of a recording it is known where nothing had to be replaced."""
+    lines = CastLines() if form == "asciicast" else FORMATS[form]()
+    text = lines.feed(STDOUT, 0, NOW, b"one\rtwo") + lines.feed(STDERR, 7, NOW, b"three")
+    text += lines.flush() + (lines.gap(12, 99, NOW, "no room") or b"")
+
+    assert output_in(form, text) == 12
+    assert output_in(form, b"") == 0

@@ -3,7 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attachd.state.retention import Limits, Old, expendable, fitting
+from attachd.state.loglines import MAX_LINE, CriLines
+from attachd.state.retention import Limits, Old, cost, expendable, fitting
+from attachd.state.ring import STDOUT
 
 files = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=8)
 
@@ -60,3 +62,20 @@ def test_all_that_fits_is_taken_whole() -> None:
     assert fitting(b"a\nb\n", 4, 0) == 4
     assert fitting(b"a\nb\nc", 100, 0) == 4
     assert fitting(b"abc", 100, 0) == 0
+
+
+@given(
+    lines=st.lists(
+        st.sampled_from([0, 1, 300, MAX_LINE, MAX_LINE + 1, 5 * MAX_LINE]), max_size=6
+    ),
+    ended=st.booleans(),
+)
+def test_what_output_costs_is_never_too_little(lines, ended) -> None:
+    """As text of the CRI format, with long lines cut and the last one a piece."""
+    data = b"\n".join(b"x" * size for size in lines) + b"\n" * ended
+    form = CriLines()
+    text = form.feed(STDOUT, 0, 1, data) + form.flush()
+
+    assert len(text) <= cost(data, CriLines.overhead)
+    cut = fitting(data, len(text), CriLines.overhead)
+    assert len(CriLines().feed(STDOUT, 0, 1, data[:cut])) <= len(text)

@@ -368,6 +368,32 @@ def test_a_log_on_the_disk_before_it_counts(shop) -> None:
     assert text.index("stdout F synced") < text.index("fdatasync")
 
 
+# A log that is full for good
+
+
+def test_a_full_log_ends_at_its_line_and_clients_have_the_rest(shop) -> None:
+    """--log-max-ever over a server's death; what the log lacks is in the record and the stats."""
+    options = ("-i", "--log-max-ever", "500", "--linger", "60")
+    box = shop.run("sh", "-c", "while read x; do echo said $x; done", options=options)
+    said = b"".join(b"said %d\n" % number for number in range(20))
+    for number in range(20):
+        shop.ctl("send", box, number)
+        wait_for(lambda n=number: shop.reported(box).get("newest", 0) > 7 * n)
+        if number in (5, 15):
+            os.kill(wait_for(lambda: shop.server(box)), signal.SIGKILL)
+    wait_for(lambda: shop.reported(box).get("newest") == len(said))
+    follower = shop.popen("attachctl", "logs", "-f", "--tail", "20", box)
+    shop.ctl("send", "--eof", box)
+    seen = follower.communicate(timeout=PATIENCE)[0]
+    logged = cri_streams(shop.log(box))["stdout"]
+    record = shop.ended(box)
+
+    assert seen == said
+    assert said.startswith(logged)
+    assert logged.count(b"\n") == 11  # of 46 or 47 bytes each, the last over the limit
+    assert record["log_dropped"] == len(said) - len(logged)
+
+
 # Bad input
 
 
@@ -375,6 +401,7 @@ def test_a_log_on_the_disk_before_it_counts(shop) -> None:
     ("options", "message"),
     [
         (("--log-max-size", "big"), "is not a size"),
+        (("--log-max-ever", "lots"), "is not a size"),
         (("--log-max-files", "-1"), "is not a number of files"),
         (("--log-max-age", "old"), "is not a time"),
         (("--log-compress", "lzw"), "gzip, zstd are known"),

@@ -150,6 +150,40 @@ def test_an_attach_file_that_is_there_already_is_not_taken(shop, conman) -> None
     assert not conman.log_file(box).exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("--shimmy-pidfile", "the pid of the shim cannot be written"),
+        ("--container-attachfile", "cannot make the attach file"),
+        ("--container-exitfile", "the directory of the exit file"),
+    ],
+)
+def test_a_place_that_is_not_there_is_told_and_nothing_begins(
+    shop, conman, option, named
+) -> None:
+    """No container, no shim, no file: conman has been told that there is none."""
+    box = conman.prepare("sleep", "1000")
+    words = conman.words(box)
+    words[words.index(option) + 1] = str(conman.home / "nowhere" / "file")
+    called = conman.call(words)
+
+    assert (called.code, called.report) == (125, b"")
+    assert named in called.stderr.decode()
+    wait_for(lambda: not shop.processes())
+    assert not list(shop.root.iterdir())
+    assert not conman.attach_path(box).exists()
+    assert not conman.log_file(box).exists()
+    assert box not in conman.runc("list", "-q").decode()
+
+
+def test_the_pid_file_is_there_when_the_command_has_ended(conman) -> None:
+    """Whatever becomes of the container: conman may look after the shim by it."""
+    box = conman.prepare("true")
+    conman.call(conman.words(box))
+
+    assert conman.pid(box, "shimmy") > 0
+
+
 def test_attach_before_start_hears_everything(conman) -> None:
     """create, attach, start: as ``conmanctl`` does it, down to the end of the connection."""
     box = conman.create("sh", "-c", "echo first; >&2 echo second; seq 1 20000")

@@ -1,5 +1,6 @@
 """What conmon's callers find when a container has ended: exit files."""
 
+import errno
 import logging
 import os
 from collections.abc import Sequence
@@ -42,3 +43,13 @@ def note_oom(directories: Sequence[str]) -> None:
             os.close(fd)
         except OSError as error:
             _log.error("cannot write %s/oom: %s", directory, error.strerror)
+
+
+def sync(logs: Sequence[int]) -> None:
+    """Have what was written to logs on the disk; what has no disk (a pipe) is left."""
+    for fd in logs:
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                _log.error("a log is not on the disk: %s", error.strerror)

@@ -22,6 +22,7 @@ from attachd.keeper import files
 from attachd.keeper.parcels import Post
 from attachd.live.__main__ import Found
 from attachd.live.program import Program
+from attachd.live.threads import in_thread
 from attachd.state.ring import STDERR, STDOUT
 from attachd.state.sizes import Size
 
@@ -55,7 +56,7 @@ class Entrance:
 
     def open(self, program: Program, post: Post) -> None:
         """Take in the guests of a server before us, and who waits at the socket."""
-        self._program = program
+        self._program, self._post = program, post
         self._guests.open(program, post)
 
     async def run(self) -> None:
@@ -70,6 +71,8 @@ class Entrance:
     async def finish(self, record: dict[str, object]) -> None:
         """Last bytes, exit files, the sync pipe; in this order, as conmon's callers expect it."""
         wishes, status = self._wishes, duties.status_of(record)
+        if wishes.syncs_logs:
+            await in_thread(duties.sync, self._log_descriptors())
         for path in wishes.sockets:
             files.remove_file(path)
         await self._guests.see_off()
@@ -81,6 +84,10 @@ class Entrance:
             pipes.tell(self._kept.get(SYNC, -1), pipes.line(wishes.exit_key, status, late))
         pipes.tell(self._kept.get(STATUS, -1), str(status).encode())
         await trio.sleep(wishes.exit_delay)
+
+    def _log_descriptors(self) -> list[int]:
+        kept = self._post.kept
+        return [fd for name, fd in kept.items() if name.startswith("log")]
 
     async def _input_ended(self, guest: Guest) -> None:
         """Close stdin, unless others may go on: who leaves does not speak for them."""

@@ -98,7 +98,11 @@ def _log_care(options: Options) -> LogCare:
     else:
         told = os.environ.get(MAX_FILES, "")
         files = int(told) if told.isascii() and told.isdigit() else 0
-    return LogCare(max_size=max(0, options.log_size_max), max_files=files, sync=False)
+    return LogCare(
+        max_size=max(0, options.log_size_max),
+        max_files=files,
+        max_ever=max(0, options.log_global_size_max),
+    )
 
 
 def _wishes(options: Options) -> Wishes:
@@ -115,6 +119,7 @@ def _wishes(options: Options) -> Wishes:
         sockets=(*sockets, *([link] if link else [])),
         exit_key=key if options.exec else "",
         exit_delay=float(options.exit_delay),
+        syncs_logs=not options.no_sync_log,
         closes_stdin=options.stdin and not options.terminal and not options.leave_stdin_open,
     )
 

@@ -21,6 +21,7 @@ class Wishes(NamedTuple):
         ""  #: how the status is called on the sync pipe; "" when it is not told there
     )
     exit_delay: float = 0.0  #: between all that and the exit command
+    syncs_logs: bool = False  #: they are on the disk before anybody hears of the end
     closes_stdin: bool = False  #: the end of a guest's input is the end of stdin
 
     @classmethod
@@ -32,6 +33,7 @@ class Wishes(NamedTuple):
             sockets=_texts(told["sockets"]),
             exit_key=str(told["exit_key"]),
             exit_delay=float(str(told["exit_delay"])),
+            syncs_logs=bool(told["syncs_logs"]),
             closes_stdin=bool(told["closes_stdin"]),
         )
 

@@ -69,12 +69,13 @@ class Entrance:
     async def _write_exit_file(self, text: bytes) -> None:
         """Put it where conman looks; while there is no room on the disk, for a minute."""
         path = self._wishes.exit_file
+        error = _try_to_write(path, text)
         with trio.move_on_after(COPY_SECONDS):
-            while (error := _try_to_write(path, text)) is not None:
-                _log.error("cannot write %s: %s", path, error.strerror)
-                if error.errno not in NO_ROOM:
-                    return
+            while error is not None and error.errno in NO_ROOM:
                 await trio.sleep(COPY_PAUSE_SECONDS)
+                error = _try_to_write(path, text)
+        if error is not None:
+            _log.error("cannot write %s: %s", path, error.strerror)
 
     async def _input_ended(self, guest: Guest) -> None:
         """Close a stdin that is for once, unless it is one who has only looked, and leaves."""

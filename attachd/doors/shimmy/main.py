@@ -12,6 +12,7 @@ from typing import NoReturn
 from attachd.doors.shimmy.manager import Manager
 from attachd.doors.shimmy.options import absolute, config_of
 from attachd.doors.shimmy.usage import help_text
+from attachd.doors.shimmy.wishes import Wishes
 from attachd.doors.shimmy.words import parse
 from attachd.errors import AttachdError
 from attachd.ground import open_standard_descriptors, state_root
@@ -41,6 +42,7 @@ def main() -> NoReturn:
 def _create(argv: list[str]) -> None:
     words = parse(argv, os.environ)
     config = config_of(words, state_root())
+    wishes = Wishes.of_json(config.door.wishes)
     pid_file = absolute("--shimmy-pidfile", words.shimmy_pidfile)
-    attach_file = absolute("--container-attachfile", words.container_attachfile)
-    birth.create(config, caller=Manager(words.syncpipe_fd, pid_file, attach_file))
+    manager = Manager(words.syncpipe_fd, pid_file, wishes.attach_file, wishes.exit_file)
+    birth.create(config, caller=manager)

@@ -17,7 +17,7 @@ class Manager:
     inherited: tuple[int, ...] = ()
     held: tuple[int, ...] = ()
 
-    def __init__(self, syncpipe: int, pid_file: str, attach_file: str) -> None:
+    def __init__(self, syncpipe: int, pid_file: str, attach_file: str, exit_file: str) -> None:
         """Raises UsageError when ``syncpipe`` is not open."""
         try:
             os.set_inheritable(syncpipe, False)
@@ -26,9 +26,15 @@ class Manager:
         self.fd = syncpipe
         self._pid_file = pid_file
         self._attach_file = attach_file
+        self._exit_file = exit_file
 
     def prepare(self) -> Ways:
-        """Make the attach file. Raises UsageError, also when something is there already."""
+        """Make the attach file. Raises UsageError, also when something is there already.
+
+        The exit file is made when it is too late to tell: so its directory has to be there now.
+        """
+        if not os.path.isdir(os.path.dirname(self._exit_file)):
+            raise UsageError(f"the directory of the exit file {self._exit_file} is not there")
         place, name = os.path.split(self._attach_file)
         try:
             directory = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
