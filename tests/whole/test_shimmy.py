@@ -34,10 +34,10 @@ def test_a_container_lives_as_conman_expects(shop, conman) -> None:
     assert conman.ended(box)["exitCode"] == 0
     conman.gone(box)
     assert not is_alive(init)
-    assert [(line.stream, line.text) for line in conman.log(box)] == [
+    assert {(line.stream, line.text) for line in conman.log(box)} == {
         ("stdout", "stdout line"),
         ("stderr", "stderr line"),
-    ]
+    }
     assert json.loads(conman.runc("state", box))["status"] == "stopped"
     assert not conman.attach_path(box).exists()
     conman.runc("delete", box)
