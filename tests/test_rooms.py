@@ -66,6 +66,7 @@ CLIENTS_MAY_IMPORT = (
     "attachd.history",  # what a shim that is gone would have told
     "attachd.state.faults",  # which exit code a program that did not run has
     "attachd.state.asciicast",  # the same recording, from a server and from a client
+    "attachd.state.journal",  # the name of a log that is no file
     "attachd.state.keys",
     "attachd.state.ring",  # the names of the streams
     "attachd.state.modes",  # the same terminal, seen from both sides

@@ -114,7 +114,7 @@ def _prepare(
             news=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
             orders=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
             parcels=parcels_end,
-            kept={f"log{number}": fd for number, fd in enumerate(logs)} | dict(ways.kept),
+            kept=descriptors.named_logs(logs) | dict(ways.kept),
             **stdio.ours,
         )
         access.open_to(config.rights, config.root, directory)

@@ -12,19 +12,19 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
 
 import trio
 
 from attachd.history.segments import Segment
 from attachd.live.feed import Bell, Feed
+from attachd.live.log import Care
 from attachd.live.shelf import Shelf
 from attachd.live.threads import in_thread
 from attachd.state import asciicast
 from attachd.state.header import LogWords, Pair
 from attachd.state.loglines import FORMATS, Format
 from attachd.state.logparse import output_in
-from attachd.state.retention import Limits, cost, fitting
+from attachd.state.retention import cost, fitting
 from attachd.state.ring import Chunk, Cursor, Missed
 from attachd.state.timeline import Timeline
 
@@ -47,21 +47,6 @@ LONGEST_CHORE_SECONDS = 3600.0
 FULL = "it has all the text that --log-max-ever allows: what comes now is not logged"
 
 _log = logging.getLogger(__name__)
-
-
-class Care(NamedTuple):
-    """How the logs of a container are to be treated."""
-
-    limits: Limits = Limits()
-    blocks: bool = False  #: the container waits when a log cannot be written
-    syncs: bool = False  #: each write is on the disk before it counts
-    patience: float = 2.0  #: seconds that an ended container's log is still tried for
-    cuts: bool = (
-        False  #: a file may end with a piece of a line, and so is never over its limit
-    )
-    max_ever: int = (
-        0  #: a log that has so much text, in all its files, gets no more; 0: no limit
-    )
 
 
 class LogFile:
@@ -99,6 +84,8 @@ class LogFile:
         )
         self._resume()
         self._commit()
+        if words.inode:
+            self.tidy()  # a server before us may have died before it did
 
     @property
     def offset(self) -> int:

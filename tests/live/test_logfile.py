@@ -3,8 +3,10 @@
 The file system is real; a disk is full when `Shelf.append` says so.
 """
 
+import contextlib
 import errno
 import gzip
+import json
 import os
 from pathlib import Path
 
@@ -16,11 +18,13 @@ from harness import wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attachd.errors import UsageError
 from attachd.history.reading import Chunk, History, Missed
-from attachd.history.segments import segments_of
+from attachd.history.segments import Kept, places_of, segments_of
 from attachd.keeper import parcels
 from attachd.keeper.config import LogSpec
 from attachd.keeper.descriptors import make_ring, map_header
+from attachd.live import shelf
 from attachd.live.feed import Feed
 from attachd.live.logfile import Care, LogFile
 from attachd.live.shelf import Shelf
@@ -52,9 +56,13 @@ class Bench:
         self.full = False
         self.server()
 
+    def hand_over(self) -> None:
+        """Be the keeper, which takes new descriptors, and lets go of old ones."""
+        parcels.take_all(self.keeper, self.held)
+
     def server(self) -> LogFile:
         """Be what a fresh server makes of the descriptors, after the one before has died."""
-        parcels.take_all(self.keeper, self.held)
+        self.hand_over()
         passed = {name: os.dup(fd) for name, fd in self.held.items()}
         spec = LogSpec(self.form, str(self.path))
         self.feed = Feed(self.ring, self.header)
@@ -105,6 +113,17 @@ class Bench:
     def names(self) -> list[str]:
         """Return the names of all log files."""
         return sorted(n for n in os.listdir(self.directory) if n.startswith("x.log"))
+
+    def listed(self) -> list[str]:
+        """Return the names in the list of files."""
+        return [file["name"] for file in self._list()]
+
+    def first(self) -> int:
+        """Return the offset where the oldest of them begins."""
+        return self._list()[0]["first"]
+
+    def _list(self) -> list[dict]:
+        return json.loads((self.directory / "log0.json").read_text())["files"]
 
     def close(self) -> None:
         for fd in (self.ring, self.post, self.keeper, *self.held.values()):
@@ -247,6 +266,108 @@ async def test_old_files_go_and_the_reader_is_told(benches) -> None:
     assert len(bench.names()) == 3
     assert gaps == [(0, len(bench.said) - len(found))]
     assert found == bench.said[-len(found) :]
+
+
+class _Death(BaseException):
+    """The server is killed here."""
+
+
+@pytest.mark.parametrize("most", [0, 3])
+@pytest.mark.parametrize("after", range(9))
+async def test_a_death_while_a_file_is_rotated_leaves_neither_a_wrong_list_nor_a_file(
+    benches, monkeypatch, after, most
+) -> None:
+    """Killed before, between and behind all steps of it, and of the removal of old files.
+
+    The list names what is there, so that nobody looks for a file that is gone, or takes another
+    for it that has got its inode. And all that is there is in the list: who removes the container
+    later goes by that.
+    """
+    bench = benches(limits=Limits(max_size=500))
+    for number in range(60):
+        bench.output(STDOUT, b"line %d\n" % number)
+    await bench.write()
+    bench.care = Care(limits=Limits(max_files=most))
+    bench.server()
+    left = after
+
+    def deadly(act):
+        def act_or_die(*words: object, **options: object) -> object:
+            nonlocal left
+            if not left:
+                raise _Death
+            left -= 1
+            return act(*words, **options)
+
+        return act_or_die
+
+    with monkeypatch.context() as patch, contextlib.suppress(_Death):
+        for name in ("link", "unlink", "rename"):
+            patch.setattr(os, name, deadly(getattr(os, name)))
+        bench.log._rotate(now=True)
+    bench.server()
+    bench.hand_over()
+
+    for number in range(60, 65):
+        named = bench.listed()
+        assert bench.names() == sorted(named)
+        found, gaps = bench.read()
+        assert found == bench.said[-len(found) :]
+        assert gaps == ([(0, bench.first())] if most else [])
+        bench.output(STDOUT, b"line %d\n" % number)
+        await bench.write()
+    assert not most or len(bench.names()) == most
+
+
+@pytest.mark.parametrize("form", ["cri", "json-file", "raw"])
+async def test_a_file_that_others_removed_is_not_looked_for_in_another(benches, form) -> None:
+    """logrotate keeps few files, and a new one often has the inode of one that is gone.
+
+    It has other output, at other offsets. Nor does the list grow for ever.
+    """
+    bench = benches(form)
+    for number in range(12):
+        bench.output(STDOUT, b"line %d\n" % number)
+        await bench.write()
+        (bench.directory / f"old{number - 2}").unlink(missing_ok=True)
+        bench.path.rename(bench.directory / f"old{number}")
+        await bench.write()
+        bench.hand_over()
+    bench.output(STDOUT, b"the end\n")
+    await bench.finish()
+
+    found, gaps = bench.read()
+    assert b"".join(byte for _, byte in found) == b"line 10\nline 11\nthe end\n"
+    assert gaps == [(0, len(bench.said) - len(found))]
+    assert len(bench.listed()) == 3
+
+
+async def test_the_list_forgets_no_file_because_nobody_could_look(
+    benches, monkeypatch
+) -> None:
+    """A directory that cannot be read now, or that misses what is just being renamed."""
+    bench = benches()
+    bench.output(STDOUT, b"one\n")
+    await bench.write()
+    bench.path.rename(bench.directory / "old")
+    looks: list[Exception | None] = [UsageError("no descriptors"), None]
+
+    def look(directory: str, files: list[Kept]) -> list[str | None]:
+        if not looks:
+            return places_of(directory, files)
+        if error := looks.pop(0):
+            raise error
+        return [None] * len(files)
+
+    monkeypatch.setattr(shelf, "places_of", look)
+    for text in (b"two\n", b"three\n"):
+        bench.output(STDOUT, text)
+        await bench.write()
+        assert bench.log._rotate(now=True)
+    await bench.finish()
+
+    assert looks == []
+    assert bench.read() == (bench.said, [])
 
 
 async def test_files_of_an_earlier_container_are_the_oldest(benches) -> None:
