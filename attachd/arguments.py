@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 _ABOUT = (
     "Run OCI containers under a shim that keeps their stdio, logs it, and lets clients attach."
-    " See also: attach --help, attachctl --help, attachd conmon --help."
+    " See also: attach --help, attachctl --help, attachd conmon --help, attachd shimmy --help."
 )
 
 
@@ -62,8 +62,8 @@ def _create_options(verb: argparse.ArgumentParser) -> None:
     add("--runtime-arg", metavar="ARG", action="append", default=[],
         help="one more global argument for it; repeatable")  # fmt: skip
     add("--log", metavar="[FORMAT:]PATH", action="append", default=[],
-        help="where output is logged; formats: cri (default), json-file, raw, asciicast, none;"
-        " repeatable")  # fmt: skip
+        help="where output is logged; formats: cri (default), json-file, raw, asciicast, none,"
+        " or journald[:SOCKET]; repeatable")  # fmt: skip
     _log_options(verb)
     add("--pid-file", metavar="FILE", default="", help="write the container's pid there")
     add("--keeper-pid-file", metavar="FILE", default="", help="write the shim's pid there")
@@ -139,3 +139,11 @@ def _log_options(verb: argparse.ArgumentParser) -> None:
         help="a log cannot be written: drop output and tell so in the log (default), or block"
         " the container until it can")  # fmt: skip
     add("--log-sync", action="store_true", help="have each write on the disk before it counts")
+    add("--log-tag", metavar="TEXT", default="",
+        help="CONTAINER_TAG of the journal's entries, and their SYSLOG_IDENTIFIER")  # fmt: skip
+    add("--log-name", metavar="TEXT", default="",
+        help="CONTAINER_NAME of the journal's entries, and their SYSLOG_IDENTIFIER")  # fmt: skip
+    add("--log-label", metavar="NAME=VALUE", action="append", default=[],
+        help="one more field of the journal's entries; repeatable")  # fmt: skip
+    add("--log-no-partial", action="store_true",
+        help="leave out CONTAINER_PARTIAL_MESSAGE, which marks pieces of lines")  # fmt: skip

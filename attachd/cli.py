@@ -14,7 +14,7 @@ from attachd import __version__
 from attachd.errors import AttachdError, RuntimeFailed, UsageError
 from attachd.ground import default_root, open_standard_descriptors
 from attachd.keeper.config import MAX_RING, MIN_RING, Config, LogCare, LogSpec
-from attachd.state import eofpolicy
+from attachd.state import eofpolicy, journal
 from attachd.state.quantities import parse_bytes, parse_seconds
 from attachd.state.rights import Policy
 from attachd.state.sizes import DEFAULT_POLICY, POLICIES, Size, parse_size
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127
 
-LOG_FORMATS = ("cri", "json-file", "raw", "asciicast", "none")
+LOG_FORMATS = ("cri", "json-file", "raw", "asciicast", "journald", "none")
 COMPRESSIONS = ("gzip", "zstd")
 
 _PAGE = 4096
@@ -215,6 +215,7 @@ def _config(wish: "argparse.Namespace", command: tuple[str, ...]) -> Config:
         runtime_args=tuple(wish.runtime_arg),
         logs=_logs(wish),
         log_care=_log_care(wish),
+        journal=_journal(wish),
         pid_file=_absolute(wish.pid_file),
         keeper_pid_file=_absolute(wish.keeper_pid_file),
         exit_file=_absolute(wish.exit_file),
@@ -319,11 +320,13 @@ def _logs(wish: "argparse.Namespace") -> tuple[LogSpec, ...]:
     specs = []
     for word in wish.log:
         form, colon, path = word.partition(":")
-        if (not colon and word != "none") or "/" in form:
+        if (not colon and word not in ("none", journal.FORMAT)) or "/" in form:
             form, path = "cri", word
         if form not in LOG_FORMATS:
             known = ", ".join(LOG_FORMATS)
             raise UsageError(f"no log format {form!r:.80}: {known} are known")
+        if form == journal.FORMAT:
+            path = path or journal.SOCKET
         if form != "none":
             if not path:
                 raise UsageError(f"--log {word} needs a path: --log {form}:PATH")
@@ -341,6 +344,24 @@ def _check_fresh(path: str) -> None:
         return  # who opens it will tell
     if size:
         raise UsageError(f"{path} is there already, and a recording cannot be continued")
+
+
+def _journal(wish: "argparse.Namespace") -> journal.Journal:
+    """Return what entries of the journal are to tell; raises UsageError."""
+    for label in wish.log_label:
+        journal.check_label(label)
+    told = journal.Journal(
+        tag=wish.log_tag,
+        name=wish.log_name,
+        labels=tuple(wish.log_label),
+        partial=not wish.log_no_partial,
+    )
+    journals = any(word.partition(":")[0] == journal.FORMAT for word in wish.log)
+    if told != journal.Journal() and not journals:
+        raise UsageError(
+            "--log-tag, --log-name, --log-label and --log-no-partial are for --log journald"
+        )
+    return told
 
 
 def _log_care(wish: "argparse.Namespace") -> LogCare:

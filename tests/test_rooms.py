@@ -66,6 +66,7 @@ CLIENTS_MAY_IMPORT = (
     "attachd.history",  # what a shim that is gone would have told
     "attachd.state.faults",  # which exit code a program that did not run has
     "attachd.state.asciicast",  # the same recording, from a server and from a client
+    "attachd.state.journal",  # the name of a log that is no file
     "attachd.state.keys",
     "attachd.state.ring",  # the names of the streams
     "attachd.state.modes",  # the same terminal, seen from both sides
@@ -209,8 +210,12 @@ SLOW = {"trio", "attrs", "attr", "msgpack", "asyncio", "subprocess"}
             SLOW | {"argparse", "json", "socket", "logging", "attachd.cli"},
         ),
         ("attachd.entry, attachd.doors.conmon.main", {"typing", "re", "enum", "collections"}),
+        (
+            "attachd.entry, attachd.doors.shimmy.main",
+            SLOW | {"argparse", "logging", "attachd.cli"},
+        ),
     ],
-    ids=["birth", "conmon-words", "conmon-version"],
+    ids=["birth", "conmon-words", "conmon-version", "shimmy"],
 )
 def test_birth_loads_nothing_slow(modules: str, slow: set[str]) -> None:
     """A container is not kept waiting for Trio, attrs, msgpack, asyncio or subprocess.

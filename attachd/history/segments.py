@@ -6,6 +6,7 @@ It opens nothing but the lists; docs/logs.md is the contract.
 import json
 import os
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from attachd.errors import UsageError
@@ -16,7 +17,12 @@ _TRIES = 5
 #: An offset in a name has so many digits at least, so that names sort as offsets do.
 _NAME_DIGITS = 15
 
-_ROTATED = re.compile(rf"\.([0-9]{{{_NAME_DIGITS},}})(?:-([0-9]+))?(?:\.(gz|zst))?", re.ASCII)
+#: What a file may be packed with, by the suffix of its name (RFC 1952, RFC 8878).
+PACKINGS = ("gz", "zst")
+
+_ROTATED = re.compile(
+    rf"\.([0-9]{{{_NAME_DIGITS},}})(?:-([0-9]+))?(?:\.({'|'.join(PACKINGS)}))?", re.ASCII
+)
 
 
 class Segment(NamedTuple):
@@ -55,7 +61,39 @@ def parse_rotated_name(base: str, name: str) -> Rotated | None:
 def packing_of(name: str) -> str:
     """Return how a file of this name is packed: "gz", "zst" or ""."""
     suffix = name.rpartition(".")[2]
-    return suffix if suffix in ("gz", "zst") else ""
+    return suffix if suffix in PACKINGS else ""
+
+
+class Kept(NamedTuple):
+    """A file as a list has it."""
+
+    name: str
+    first: int
+    start: int
+    inode: int
+
+
+def places_of(directory: str, files: Sequence[Kept]) -> list[str | None]:
+    """Return where each of a log's files is now, which are given by offset; None: it is gone.
+
+    One that somebody has renamed is found by its inode. But where a later one has the same, it
+    has got it from one that was removed, unless it goes on behind what that one had in the file.
+
+    Raises UsageError when the directory cannot be read.
+    """
+    places: list[str | None] = []
+    starts: dict[int, int] = {}
+    for file in reversed(files):
+        later = starts.get(file.inode)
+        starts[file.inode] = file.start if later is None else min(later, file.start)
+        if file.inode and later is not None and later <= file.start:
+            places.append(None)
+            continue
+        path = os.path.join(directory, file.name)
+        places.append(
+            path if _is_there(path, file.inode) else _find_inode(directory, file.inode)
+        )
+    return places[::-1]
 
 
 def segments_of(state_directory: str, number: int) -> tuple[str, list[Segment]]:
@@ -82,19 +120,12 @@ def segments_of(state_directory: str, number: int) -> tuple[str, list[Segment]]:
 # logN.json
 
 
-class _Entry(NamedTuple):
-    name: str
-    first: int
-    start: int
-    inode: int
-
-
 class _List(NamedTuple):
     """``logN.json``."""
 
     path: str
     form: str
-    entries: list[_Entry]
+    entries: list[Kept]
 
 
 def _listed(path: str, text: bytes) -> tuple[str, list[Segment], bool]:
@@ -107,11 +138,10 @@ def _listed(path: str, text: bytes) -> tuple[str, list[Segment], bool]:
     directory = os.path.dirname(listed.path)
     segments, is_sure = list[Segment](), True
     ends = [*(entry.first for entry in listed.entries[1:]), None]
-    for entry, end in zip(listed.entries, ends, strict=True):
+    places = places_of(directory, listed.entries)
+    for entry, place, end in zip(listed.entries, places, ends, strict=True):
         named = os.path.join(directory, entry.name)
-        there = _is_there(named, entry.inode)
-        place = named if there else _find_inode(directory, entry.inode)
-        is_sure = is_sure and there
+        is_sure = is_sure and place == named
         if place is None and end is None:
             place = named
         if place is not None:
@@ -133,9 +163,9 @@ def _parse_list(path: str, text: bytes) -> _List:
         raise UsageError(f"cannot read the log {path}: it is damaged ({error})") from None
 
 
-def _entry(file: dict[str, object]) -> _Entry:
+def _entry(file: dict[str, object]) -> Kept:
     numbers = [int(str(file[key])) for key in ("first", "start", "inode")]
-    return _Entry(str(file["name"]), *numbers)
+    return Kept(str(file["name"]), *numbers)
 
 
 def _is_there(path: str, inode: int) -> bool:
@@ -151,8 +181,10 @@ def _find_inode(directory: str, inode: int) -> str | None:
     try:
         with os.scandir(directory or ".") as entries:
             return next((entry.path for entry in entries if entry.inode() == inode), None)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise UsageError(f"cannot read the logs in {directory}: {error.strerror}") from None
 
 
 # state.json

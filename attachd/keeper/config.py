@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from attachd.state.eofpolicy import ANY
+from attachd.state.journal import Journal
 from attachd.state.rights import Policy
 from attachd.state.sizes import DEFAULT_POLICY, Size
 
@@ -35,7 +36,10 @@ class LogCare(NamedTuple):
 
 
 class LogSpec(NamedTuple):
-    """One log file: how it is written, and where; ``start`` is its size when this shim began."""
+    """One log: how it is written, and where; ``start`` is its file's size when this shim began.
+
+    For the format ``journald`` the path is the socket's.
+    """
 
     format: str
     path: str
@@ -79,6 +83,7 @@ class Config(NamedTuple):
     runtime_args: tuple[str, ...] = ()
     logs: tuple[LogSpec, ...] = ()
     log_care: LogCare = LogCare()
+    journal: Journal = Journal()  #: what entries of a log of format ``journald`` tell
     pid_file: str = ""
     keeper_pid_file: str = ""
     exit_file: str = ""

@@ -238,7 +238,7 @@ def _write_state(shim: Shim, header: Header, phase: str) -> None:
         "deleted": False,
         "config": config._asdict()
         | {"logs": logs, "log_care": config.log_care._asdict()}
-        | {"rights": config.rights._asdict()}
+        | {"rights": config.rights._asdict(), "journal": config.journal._asdict()}
         | {"door": config.door._asdict() | {"wishes": dict(config.door.wishes)}},
     }
     files.write_json(os.path.join(config.directory, files.STATE), state)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from attachd.errors import UsageError
 from attachd.keeper.config import LogSpec
 from attachd.keeper.trust import check_log
+from attachd.state import journal
 from attachd.state.header import MAX_LOGS, Header, header_bytes
 from attachd.state.ring import index_capacity
 
@@ -224,7 +225,7 @@ def open_logs(
 ) -> tuple[list[int], list[LogSpec], list[str]]:
     """Open every log for appending, and lock it: two writers would cut each other's text.
 
-    Only regular files can be ``rotated``.
+    Only regular files can be ``rotated``. A journal is nothing that is held open: -1.
 
     Returns the descriptors, the specs with their start sizes, and the paths of files and
     directories that were made. Raises UsageError; then nothing that was made is left.
@@ -236,6 +237,11 @@ def open_logs(
         if len(specs) > MAX_LOGS:
             raise UsageError(f"{len(specs)} logs, the limit is {MAX_LOGS}")
         for spec in specs:
+            if spec.format == journal.FORMAT:
+                check_log(spec.path)
+                fds.append(-1)
+                opened.append(spec)
+                continue
             made += _make_parents(os.path.dirname(spec.path))
             fds.append(_open_log(spec.path, made))
             found = os.fstat(fds[-1])
@@ -243,7 +249,7 @@ def open_logs(
                 raise UsageError(f"the log {spec.path} is not a file, and cannot be rotated")
             opened.append(spec._replace(start=found.st_size))
     except UsageError:
-        for fd in fds:
+        for fd in named_logs(fds).values():
             os.close(fd)
         unmake(made)
         raise
@@ -255,6 +261,11 @@ def unlock_logs(kept: Mapping[str, int]) -> None:
     for name, fd in kept.items():
         if name.startswith("log"):
             fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def named_logs(fds: list[int]) -> dict[str, int]:
+    """Return the logs' descriptors as the table names them: ``log0`` …, where there is one."""
+    return {f"log{number}": fd for number, fd in enumerate(fds) if fd >= 0}
 
 
 def receive_fds(
@@ -273,7 +284,7 @@ def receive_fds(
     return data, list(fds)
 
 
-def unmake(paths: list[str]) -> None:
+def unmake(paths: Sequence[str]) -> None:
     """Remove files and (empty) directories that were made, the last one first."""
     for path in reversed(paths):
         try:

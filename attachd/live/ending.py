@@ -13,7 +13,7 @@ from attachd.keeper import files
 from attachd.keeper.processes import clean_environment
 from attachd.live.container import Container
 from attachd.live.feed import Feed
-from attachd.live.logfile import LogFile
+from attachd.live.log import Log
 from attachd.live.settings import Settings
 from attachd.live.spare import NO_SPARE, Spare
 from attachd.state.exitrecord import Ending, exit_record, to_json
@@ -71,7 +71,7 @@ def write_record(
     oom_kills: int,
     drained: bool,
     recovered: int = 0,
-    logs: Sequence[LogFile] = (),
+    logs: Sequence[Log] = (),
     spare: Spare = NO_SPARE,
 ) -> dict[str, object]:
     """Put the exit record where readers look for it, whole and on the disk; return it.

@@ -17,9 +17,9 @@ from attachd.errors import AttachdError
 from attachd.history.reading import Chunk, History
 from attachd.live.accepting import NO_ROOM
 from attachd.live.feed import Feed
-from attachd.live.logfile import LogFile
+from attachd.live.log import Log
 from attachd.live.threads import in_thread
-from attachd.state import asciicast
+from attachd.state.logparse import GRAMMARS
 from attachd.state.ring import Missed
 
 #: So many log files may stand open where somebody may go on; of more clients some open theirs
@@ -46,10 +46,10 @@ _log = logging.getLogger(__name__)
 class Memory:
     """Finds places in all output there ever was, and opens readers."""
 
-    def __init__(self, feed: Feed, logs: list[LogFile]) -> None:
+    def __init__(self, feed: Feed, logs: list[Log]) -> None:
         self._feed = feed
-        # A raw log has neither streams nor times, a recording has not the bytes.
-        kept = [log for log in logs if log.form != asciicast.FORMAT]
+        # A raw log has neither streams nor times; recordings and journals give no bytes back.
+        kept = [log for log in logs if log.form in GRAMMARS]
         self._log = min(kept, key=lambda log: log.form == "raw", default=None)
         self._threads = trio.CapacityLimiter(THREADS)
         self._recent = Recent()

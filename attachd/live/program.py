@@ -14,7 +14,7 @@ from attachd.errors import LifecycleError, Refused
 from attachd.live.ending import drain
 from attachd.live.feed import Bell, Feed
 from attachd.live.keyboard import Keyboard
-from attachd.live.logfile import LogFile
+from attachd.live.log import Log
 from attachd.live.memory import Memory
 from attachd.live.past import Past
 from attachd.live.pump import pump
@@ -88,7 +88,7 @@ class Program:
         *,
         close_stdin: Callable[[], None],
         when_attached: Callable[[], None] = lambda: None,
-        logs: Sequence[LogFile] = (),
+        logs: Sequence[Log] = (),
     ) -> None:
         self.process = process
         self.manners = manners

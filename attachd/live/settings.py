@@ -3,6 +3,7 @@
 import attrs
 
 from attachd.keeper.config import Door, LogCare, LogSpec
+from attachd.state.journal import Journal
 from attachd.state.rights import Policy
 from attachd.state.sizes import DEFAULT_SIZE, Size
 
@@ -34,6 +35,7 @@ class Settings:
     cgroups: list[str]  #: lines of /proc/PID/cgroup
     logs: list[LogSpec]
     log_care: LogCare
+    journal: Journal
     exit_file: str
     stdin_eof: str
     rm: bool
@@ -89,6 +91,7 @@ class Settings:
             cgroups=_texts(state["cgroups"]),
             logs=[_log(entry) for entry in _list(state["logs"])],
             log_care=_care(config["log_care"]),
+            journal=_journal(config["journal"]),
             exit_file=str(config["exit_file"]),
             stdin_eof=str(config["stdin_eof"]),
             rm=bool(config["rm"]),
@@ -160,6 +163,16 @@ def _door(value: object) -> Door:
 def _log(value: object) -> LogSpec:
     entry = _map(value)
     return LogSpec(str(entry["format"]), str(entry["path"]), int(str(entry["start"])))
+
+
+def _journal(value: object) -> Journal:
+    entry = _map(value)
+    return Journal(
+        tag=str(entry["tag"]),
+        name=str(entry["name"]),
+        labels=tuple(_texts(entry["labels"])),
+        partial=bool(entry["partial"]),
+    )
 
 
 def _care(value: object) -> LogCare:

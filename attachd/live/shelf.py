@@ -20,10 +20,14 @@ from typing import NamedTuple
 
 import trio
 
+from attachd.errors import UsageError
 from attachd.history.segments import (
+    PACKINGS,
+    Kept,
     Segment,
     packing_of,
     parse_rotated_name,
+    places_of,
     rotated_name,
     segments_of,
 )
@@ -31,6 +35,10 @@ from attachd.keeper import files
 from attachd.keeper.config import LogSpec
 from attachd.keeper.parcels import Post
 from attachd.state.retention import Limits, Old, expendable
+
+#: So often a file is looked for before it counts as gone: one that is being renamed while the
+#: directory is read may be missed.
+LOOKS = 2
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +51,11 @@ class Entry(NamedTuple):
     start: int
     inode: int
     since: int
+
+    @property
+    def kept(self) -> Kept:
+        """What a reader needs to find it."""
+        return Kept(self.name, self.first, self.start, self.inode)
 
 
 def number_of(name: str) -> int:
@@ -109,11 +122,10 @@ class Shelf:
             os.ftruncate(self.fd, size)
         files.remove_file(f"{self._path}.new")
         self._read_list()
+        self._drop_what_never_was()
         for entry in self.entries[:-1]:
-            suffix = packing_of(entry.name)
-            if suffix:  # a server before us may have died before it removed the plain one
-                plain = entry.name.removesuffix(f".{suffix}")
-                files.remove_file(os.path.join(self._directory, plain))
+            if parse_rotated_name(self._base, entry.name):
+                self._finish_squeezing(entry)
 
     @property
     def inode(self) -> int:
@@ -219,10 +231,10 @@ class Shelf:
         with contextlib.suppress(OSError):
             active = os.fstat(self.fd).st_size
             gone = expendable(old, active, limits, self._ages.now())
-            for name in gone:
-                files.remove_file(os.path.join(self._directory, name))
             if gone:
                 self._write_list(tuple(e for e in self.entries if e.name not in gone))
+            for name in gone:
+                files.remove_file(os.path.join(self._directory, name))
             old = [file for file in old if file.name not in gone]
         return old[0].written + limits.max_age if old and limits.max_age else math.inf
 
@@ -243,16 +255,34 @@ class Shelf:
         with contextlib.suppress(OSError):
             os.chown(beside, before.st_uid, before.st_gid)
         os.utime(beside, ns=(before.st_atime_ns, before.st_mtime_ns))
-        os.rename(beside, path + suffix)
-        self._write_list(
-            tuple(
-                e._replace(name=name + suffix, inode=now.st_ino) if e.name == name else e
-                for e in self.entries
+        entries = self.entries
+        try:
+            self._tell_list(
+                tuple(
+                    e._replace(name=name + suffix, inode=now.st_ino) if e.name == name else e
+                    for e in entries
+                )
             )
-        )
+            os.rename(beside, path + suffix)
+        except OSError:
+            self._write_list(entries)
+            raise
         files.remove_file(path)
 
     # Inside
+
+    def _finish_squeezing(self, entry: Entry) -> None:
+        """Do what a server before us may have died before; touch nothing of anybody else's."""
+        suffix, path = packing_of(entry.name), os.path.join(self._directory, entry.name)
+        if not suffix:
+            for packing in PACKINGS:
+                files.remove_file(f"{path}.{packing}.new")
+            return
+        with contextlib.suppress(OSError):
+            if _has_inode(f"{path}.new", entry.inode):
+                os.rename(f"{path}.new", path)
+            if _has_inode(path, entry.inode):
+                files.remove_file(path.removesuffix(f".{suffix}"))
 
     @property
     def _directory(self) -> str:
@@ -287,6 +317,8 @@ class Shelf:
         for number in range(1000):
             name = rotated_name(self._base, self.entries[-1].first, number)
             path = os.path.join(self._directory, name)
+            if any(os.path.lexists(f"{path}.{packing}") for packing in PACKINGS):
+                continue  # it would be overwritten when ours is compressed
             try:
                 os.link(self._path, path, follow_symlinks=False)
             except FileExistsError:
@@ -380,20 +412,31 @@ class Shelf:
             assert isinstance(rows, list)
             names = Entry._fields
             self.entries = tuple(Entry(*(row[name] for name in names)) for row in rows)
-            self._drop_what_never_was()
         except (OSError, ValueError, KeyError, TypeError):
             spec = self._spec
             self._write_list((Entry(self._base, 0, spec.start, self.inode, time.time_ns()),))
 
     def _drop_what_never_was(self) -> None:
-        """Cut the list behind our file: a server before us had announced what it did not commit."""
-        inode = self.inode
-        while len(self.entries) > 1 and self.entries[-1].inode != inode:
-            self.entries = self.entries[:-1]
+        """Cut the list behind our file: a server before us had announced what it did not commit.
+
+        The file may have got the name of a rotated one already, beside its own.
+        """
+        inode, entries = self.inode, self.entries
+        while len(entries) > 1 and entries[-1].inode != inode:
+            entries = entries[:-1]
         with contextlib.suppress(OSError):
             if os.stat(self._path).st_ino == inode:
-                ours = self.entries[-1]._replace(name=self._base)
-                self.entries = (*self.entries[:-1], ours)
+                entries = (*entries[:-1], entries[-1]._replace(name=self._base))
+                self._remove_links(inode)
+        if entries != self.entries:
+            self._write_list(entries)
+
+    def _remove_links(self, inode: int) -> None:
+        """Remove each name of a rotated file that a file has."""
+        for file in self._rotated():
+            path = os.path.join(self._directory, file.name)
+            if os.stat(path, follow_symlinks=False).st_ino == inode:
+                files.remove_file(path)
 
     def _write_list(self, entries: tuple[Entry, ...]) -> None:
         """Change the list; where it cannot be written now, `settle` tries again."""
@@ -402,7 +445,7 @@ class Shelf:
 
     def _tell_list(self, entries: tuple[Entry, ...]) -> None:
         """Change the list; raises OSError when nobody else can know of it yet."""
-        self.entries = entries
+        self.entries = entries = self._without_the_gone(entries)
         self._unlisted = True
         record = {
             "schema": 1,
@@ -416,6 +459,29 @@ class Shelf:
             files.write_whole(self._list, text, mode=0o600)
         self._unlisted = False
 
+    def _without_the_gone(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        """Leave out the oldest files that somebody has removed, so that the list ends somewhere.
+
+        Those behind one that is there stay, as it ends where they begin.
+        """
+        gone = 0
+        with contextlib.suppress(UsageError):  # then nobody knows
+            gone = min(self._count_gone(entries) for _ in range(LOOKS))
+        return entries[gone:]
+
+    def _count_gone(self, entries: tuple[Entry, ...]) -> int:
+        places = places_of(self._directory, [entry.kept for entry in entries])
+        places[-1] = self._path
+        return next(number for number, place in enumerate(places) if place is not None)
+
 
 def _inode(fd: int) -> int:
     return os.fstat(fd).st_ino
+
+
+def _has_inode(path: str, inode: int) -> bool:
+    """True when it is this file that is there."""
+    try:
+        return os.stat(path, follow_symlinks=False).st_ino == inode
+    except OSError:
+        return False

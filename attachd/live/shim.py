@@ -22,16 +22,20 @@ from attachd.live.exec import Home
 from attachd.live.execs import Execs
 from attachd.live.feed import Bell, Feed
 from attachd.live.guardian import Guardian
+from attachd.live.journal import JournalLog
 from attachd.live.leaving import is_out_of_the_way, leave_nothing, make_way
-from attachd.live.logfile import Care, LogFile
+from attachd.live.log import Care, Log
+from attachd.live.logfile import LogFile
 from attachd.live.news import News
 from attachd.live.program import Ends, Program
 from attachd.live.settings import Settings
 from attachd.live.shelf import Shelf, number_of
 from attachd.live.spare import Spare
 from attachd.live.squeeze import squeeze
+from attachd.state import journal
 from attachd.state.asciicast import end_text
 from attachd.state.header import Header
+from attachd.state.journal import Entries
 from attachd.state.retention import Limits
 from attachd.wire import messages as say
 
@@ -61,10 +65,10 @@ class Shim:
             header, self._directory, settings, self._news, self._guardian, table.init
         )
         feed = Feed(table.ring, header)
-        self._shelves = [self._make_shelf(number) for number in range(len(settings.logs))]
-        logs = [self._make_log(feed, shelf) for shelf in self._shelves]
+        self._files: list[tuple[LogFile, Shelf]] = []
+        logs = [self._make_log(feed, number) for number in range(len(settings.logs))]
         self.program = self._make_program(feed, logs)
-        for log in logs:
+        for log, _ in self._files:
             log.know_end(self._end)
             if self.program.past is not None:
                 log.know_sizes(self.program.past.timeline)
@@ -142,7 +146,7 @@ class Shim:
 
     # What it is made of
 
-    def _make_program(self, feed: Feed, logs: list[LogFile]) -> Program:
+    def _make_program(self, feed: Feed, logs: list[Log]) -> Program:
         table = self._table
         ends = Ends(**{name: getattr(table, name) for name in Ends._fields})
         return Program(
@@ -191,10 +195,20 @@ class Shim:
         }
         return Shelf(number, self.settings.logs[number], held, self._directory, self._post)
 
-    def _make_log(self, feed: Feed, shelf: Shelf) -> LogFile:
-        care, number = self.settings.log_care, shelf.number
+    def _make_log(self, feed: Feed, number: int) -> Log:
+        spec, pair, care = self.settings.logs[number], self._header.log(number), self._care()
+        if spec.format == journal.FORMAT:
+            entries = Entries(self.settings.id, self.settings.journal)
+            return JournalLog(number, feed, pair, spec.path, entries, care)
+        shelf = self._make_shelf(number)
+        log = LogFile(number, feed, shelf, spec.format, pair, care)
+        self._files.append((log, shelf))
+        return log
+
+    def _care(self) -> Care:
+        care = self.settings.log_care
         limits = Limits(care.max_size, care.max_files, care.max_age, care.max_total)
-        ours = Care(
+        return Care(
             limits,
             blocks=care.on_error == "block",
             syncs=care.sync,
@@ -202,13 +216,11 @@ class Shim:
             cuts=care.cuts,
             max_ever=care.max_ever,
         )
-        form = self.settings.logs[number].format
-        return LogFile(number, feed, shelf, form, self._header.log(number), ours)
 
     def _compress(self, nursery: trio.Nursery) -> None:
         how = self.settings.log_care.compress
         if how:
-            for log, shelf in zip(self.program.logs, self._shelves, strict=True):
+            for log, shelf in self._files:
                 nursery.start_soon(squeeze, log, shelf, how)
 
     # What clients ask for

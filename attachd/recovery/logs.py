@@ -15,7 +15,8 @@ from attachd.history.reading import History
 from attachd.history.segments import Segment, segments_of
 from attachd.keeper import files
 from attachd.keeper.config import LogSpec
-from attachd.state.header import Header, LogWords
+from attachd.state import journal
+from attachd.state.header import Header, JournalWords, LogWords
 from attachd.state.logparse import GRAMMARS
 
 _BLOCK = 65536
@@ -41,6 +42,8 @@ def look(directory: str, number: int, spec: LogSpec, fd: int) -> Ended:
 
     ``fd`` is of the file that has its name now. Raises UsageError when it cannot be read.
     """
+    if spec.format == journal.FORMAT:
+        return Ended(0, 0, None, 0)
     _, segments = segments_of(directory, number)
     last, found = segments[-1], os.fstat(fd)
     there = found.st_ino
@@ -61,8 +64,11 @@ def base_of(found: list[Ended]) -> int:
     return max((log.end for log in found if log.end is not None), default=0)
 
 
-def go_on(header: Header, number: int, log: Ended, base: int, fd: int) -> None:
+def go_on(header: Header, number: int, spec: LogSpec, log: Ended, base: int, fd: int) -> None:
     """Have the server go on in a log: what it lacks before ``base`` it tells as a gap."""
+    if spec.format == journal.FORMAT:
+        header.log(number).store(*JournalWords(opened=base, stdout=base, stderr=base))
+        return
     end = base if log.end is None else log.end
     words = LogWords(cursor=base, opened=base, lost=end, first=base, ever=log.ever)
     if log.inode:
@@ -73,8 +79,12 @@ def go_on(header: Header, number: int, log: Ended, base: int, fd: int) -> None:
     header.log(number).store(*words)
 
 
-def list_other_file(directory: str, number: int, spec: LogSpec, base: int, fd: int) -> None:
+def list_other_file(
+    directory: str, number: int, spec: LogSpec, log: Ended, base: int, fd: int
+) -> None:
     """Add a file that has taken the log's name meanwhile to its list. Raises OSError."""
+    if log.inode or spec.format == journal.FORMAT:
+        return
     path = os.path.join(directory, files.log_list(number))
     with suppress(OSError, ValueError):
         told = files.read_json(path)

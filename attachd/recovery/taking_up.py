@@ -72,9 +72,8 @@ def _take_up(path: str, directory: int, left: Left) -> Recovered:
         header = descriptors.map_header(header_fd)
         _fill(header, left, alive=alive)
         for number, log in enumerate(found):
-            if not log.inode:
-                log_ends.list_other_file(path, number, left.logs[number], base, fds[number])
-            log_ends.go_on(header, number, log, base, fds[number])
+            log_ends.list_other_file(path, number, left.logs[number], log, base, fds[number])
+            log_ends.go_on(header, number, left.logs[number], log, base, fds[number])
         server_end, post = parcels.make()
         _close_at_end(held, server_end, post)
         stdio, lost = _stdio(left)
@@ -90,7 +89,7 @@ def _take_up(path: str, directory: int, left: Left) -> Recovered:
             news=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
             orders=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
             parcels=server_end,
-            kept={f"log{number}": fd for number, fd in enumerate(fds)},
+            kept=descriptors.named_logs(fds),
             init=init,
             **stdio,
         )

@@ -48,6 +48,31 @@ class LogWords(NamedTuple):
 
 LOG_WORDS = len(LogWords._fields)
 
+
+class JournalWords(NamedTuple):
+    """What is committed of a log that is no file, in the words of one: offsets and bytes.
+
+    Output that was not sent yet lies from ``opened`` on, between what was: each stream's lines
+    go out when they are whole.
+    """
+
+    opened: int = 0  #: output before this was sent, or given up
+    stdout: int = 0  #: and stdout's before this
+    stderr: int = 0  #: and stderr's before this
+    unfinished: int = 0  #: bit N is set: the last entry of stream N was a piece of a line
+    owed: int = 0  #: output that was given up, and is not told of yet
+    dropped: int = 0  #: output that was given up, in all
+
+    @classmethod
+    def read(cls, pair: "Pair") -> "JournalWords":
+        """Return what a log's words say."""
+        return cls(*pair.read()[: len(cls._fields)])
+
+    def sent(self, stream: int) -> int:
+        """Return the offset before which all output of ``stream`` (`state.ring`) was sent."""
+        return self.stdout if stream == 1 else self.stderr
+
+
 #: key high, key low, own bytes accepted, offset in the stdin file after its last byte
 WRITER_WORDS = 4
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from attachd.errors import UsageError
 from attachd.history.reading import Chunk, History, Missed
 from attachd.history.segments import Segment, segments_of
-from attachd.state import asciicast
+from attachd.state import asciicast, journal
 from attachd.state.ring import STREAM_NAMES
 from attachd.wire import messages as say
 from attachd.wire.origin import Origin, parse_origin
@@ -19,6 +19,9 @@ from attachd_clients.places import Place
 #: How much output an ended container's screen is rebuilt from: as much as a running one's,
 #: and more, since nobody has noted the modes before it.
 SCREEN_BYTES = 512 * 1024
+
+#: Logs that do not give back what they were given.
+_NO_HISTORY = (asciicast.FORMAT, journal.FORMAT)
 
 
 def recall(place: Place, since: str) -> Iterator[Event]:
@@ -83,7 +86,11 @@ def _best_log(place: Place) -> tuple[str, int]:
     if not isinstance(logs, list) or not logs:
         raise UsageError(f"{place.id} keeps no log (--log none)")
     forms = [str(log["format"]) for log in logs]
-    kept = [(form, n) for n, form in enumerate(forms) if form != asciicast.FORMAT]
+    kept = [(form, n) for n, form in enumerate(forms) if form not in _NO_HISTORY]
+    if not kept and journal.FORMAT in forms:
+        raise UsageError(
+            f"{place.id} logs to the journal: journalctl CONTAINER_ID_FULL={place.id}"
+        )
     if not kept:
         raise UsageError(f"{place.id} keeps no log but recordings, which are no history")
     return min(kept, key=lambda log: log[0] == "raw")

@@ -1,5 +1,6 @@
 """Lists and names: which files a log has, when all is well and when somebody was there."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -148,20 +149,55 @@ def test_a_file_that_was_renamed_is_found_by_its_inode(shelf) -> None:
 
 def test_an_inode_is_trusted_only_while_the_list_is_the_same(shelf, monkeypatch) -> None:
     """A file that was removed may have left its inode to a new one."""
-    first = shelf.file("c.log")
-    shelf.list(("c.log.0", 0, 0, first), ("c.log", 9, 0, first))
+    new, active = shelf.file("c.log.1.new"), shelf.file("c.log")
+    shelf.list(("c.log.0", 0, 0, new), ("c.log", 9, 0, active))
     look = segments._find_inode
 
-    def look_while_it_is_rotated(directory: str, inode: int) -> str | None:
+    def look_while_it_is_removed(directory: str, inode: int) -> str | None:
         found = look(directory, inode)
-        shelf.list(("c.log", 9, 0, first))
+        shelf.list(("c.log", 9, 0, active))
         return found
 
-    monkeypatch.setattr(segments, "_find_inode", look_while_it_is_rotated)
+    monkeypatch.setattr(segments, "_find_inode", look_while_it_is_removed)
 
     assert segments_of(str(shelf.state), 0)[1] == [
-        shelf.segment("c.log", 9, 0, None, None, first)
+        shelf.segment("c.log", 9, 0, None, None, active)
     ]
+
+
+@pytest.mark.parametrize("name", ["c.log", "c.log.0"])
+def test_a_file_whose_inode_a_later_one_has_is_gone(shelf, name) -> None:
+    """Whatever it was called: what is in the later one is at other offsets."""
+    new = shelf.file("c.log")
+    shelf.list((name, 0, 7, new), ("c.log", 9, 7, new))
+
+    assert segments_of(str(shelf.state), 0)[1] == [
+        shelf.segment("c.log", 9, 7, None, None, new)
+    ]
+
+
+def test_a_file_that_is_gone_on_in_later_is_there_twice(shelf) -> None:
+    """Somebody has moved it away, and back."""
+    back, between = shelf.file("c.log"), shelf.file("c.log.1")
+    shelf.list(("c.log", 0, 0, back), ("c.log.1", 4, 0, between), ("c.log", 9, 70, back))
+
+    assert segments_of(str(shelf.state), 0)[1] == [
+        shelf.segment("c.log", 0, 0, None, 4, back),
+        shelf.segment("c.log.1", 4, 0, None, 9, between),
+        shelf.segment("c.log", 9, 70, None, None, back),
+    ]
+
+
+def test_a_file_is_not_gone_because_nobody_could_look(shelf, monkeypatch) -> None:
+    """Without descriptors, say: then it is told why, and not that output is missing."""
+    shelf.list(("c.log.0", 0, 0, 1), ("c.log", 9, 0, shelf.file("c.log")))
+
+    def fail(_: str) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(segments.os, "scandir", fail)
+    with pytest.raises(UsageError, match="Too many open files"):
+        segments_of(str(shelf.state), 0)
 
 
 def test_a_list_that_never_rests_is_taken_as_it_is(shelf, monkeypatch) -> None:
@@ -190,10 +226,11 @@ def test_a_directory_of_logs_that_is_gone_has_no_files(shelf) -> None:
 
 def test_inode_0_is_any_file(shelf) -> None:
     """A name alone is enough then."""
+    shelf.file("c.log.0")
     shelf.file("c.log")
-    shelf.list(("c.log", 0, 0, 0))
+    shelf.list(("c.log.0", 0, 0, 0), ("c.log", 5, 0, 0))
 
-    assert segments_of(str(shelf.state), 0)[1][0].inode == 0
+    assert [s.inode for s in segments_of(str(shelf.state), 0)[1]] == [0, 0]
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,12 @@
 The file system is real; a disk is full when `Shelf.append` says so.
 """
 
+import contextlib
 import errno
 import gzip
+import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +19,13 @@ from harness import wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attachd.errors import UsageError
 from attachd.history.reading import Chunk, History, Missed
-from attachd.history.segments import segments_of
+from attachd.history.segments import Kept, places_of, segments_of
 from attachd.keeper import parcels
 from attachd.keeper.config import LogSpec
 from attachd.keeper.descriptors import make_ring, map_header
+from attachd.live import shelf
 from attachd.live.feed import Feed
 from attachd.live.logfile import Care, LogFile
 from attachd.live.shelf import Shelf
@@ -52,9 +57,13 @@ class Bench:
         self.full = False
         self.server()
 
+    def hand_over(self) -> None:
+        """Be the keeper, which takes new descriptors, and lets go of old ones."""
+        parcels.take_all(self.keeper, self.held)
+
     def server(self) -> LogFile:
         """Be what a fresh server makes of the descriptors, after the one before has died."""
-        parcels.take_all(self.keeper, self.held)
+        self.hand_over()
         passed = {name: os.dup(fd) for name, fd in self.held.items()}
         spec = LogSpec(self.form, str(self.path))
         self.feed = Feed(self.ring, self.header)
@@ -105,6 +114,17 @@ class Bench:
     def names(self) -> list[str]:
         """Return the names of all log files."""
         return sorted(n for n in os.listdir(self.directory) if n.startswith("x.log"))
+
+    def listed(self) -> list[str]:
+        """Return the names in the list of files."""
+        return [file["name"] for file in self._list()]
+
+    def first(self) -> int:
+        """Return the offset where the oldest of them begins."""
+        return self._list()[0]["first"]
+
+    def _list(self) -> list[dict]:
+        return json.loads((self.directory / "log0.json").read_text())["files"]
 
     def close(self) -> None:
         for fd in (self.ring, self.post, self.keeper, *self.held.values()):
@@ -249,6 +269,122 @@ async def test_old_files_go_and_the_reader_is_told(benches) -> None:
     assert found == bench.said[-len(found) :]
 
 
+def compressed(plain: str) -> str:
+    """Be the child that compresses: return the path of what it has made beside the file."""
+    beside = f"{plain}.gz.new"
+    Path(beside).write_bytes(gzip.compress(Path(plain).read_bytes()))
+    return beside
+
+
+class _Death(BaseException):
+    """The server is killed here."""
+
+
+@contextlib.contextmanager
+def dying_at(monkeypatch, step: int) -> Iterator[None]:
+    """Be killed at this change of a directory, counted from 0, if there are so many."""
+    left = step
+
+    def deadly(act: Callable[..., object]) -> Callable[..., object]:
+        def act_or_die(*words: object, **options: object) -> object:
+            nonlocal left
+            if not left:
+                raise _Death
+            left -= 1
+            return act(*words, **options)
+
+        return act_or_die
+
+    with monkeypatch.context() as patch, contextlib.suppress(_Death):
+        for name in ("link", "unlink", "rename"):
+            patch.setattr(os, name, deadly(getattr(os, name)))
+        yield
+
+
+@pytest.mark.parametrize("most", [0, 3])
+@pytest.mark.parametrize("after", range(9))
+async def test_a_death_while_a_file_is_rotated_leaves_neither_a_wrong_list_nor_a_file(
+    benches, monkeypatch, after, most
+) -> None:
+    """Killed before, between and behind all steps of it, and of the removal of old files.
+
+    The list names what is there, so that nobody looks for a file that is gone, or takes another
+    for it that has got its inode. And all that is there is in the list: who removes the container
+    later goes by that.
+    """
+    bench = benches(limits=Limits(max_size=500))
+    for number in range(60):
+        bench.output(STDOUT, b"line %d\n" % number)
+    await bench.write()
+    bench.care = Care(limits=Limits(max_files=most))
+    bench.server()
+    with dying_at(monkeypatch, after):
+        bench.log._rotate(now=True)
+    bench.server()
+    bench.hand_over()
+
+    for number in range(60, 65):
+        named = bench.listed()
+        assert bench.names() == sorted(named)
+        found, gaps = bench.read()
+        assert found == bench.said[-len(found) :]
+        assert gaps == ([(0, bench.first())] if most else [])
+        bench.output(STDOUT, b"line %d\n" % number)
+        await bench.write()
+    assert not most or len(bench.names()) == most
+
+
+@pytest.mark.parametrize("form", ["cri", "json-file", "raw"])
+async def test_a_file_that_others_removed_is_not_looked_for_in_another(benches, form) -> None:
+    """logrotate keeps few files, and a new one often has the inode of one that is gone.
+
+    It has other output, at other offsets. Nor does the list grow for ever.
+    """
+    bench = benches(form)
+    for number in range(12):
+        bench.output(STDOUT, b"line %d\n" % number)
+        await bench.write()
+        (bench.directory / f"old{number - 2}").unlink(missing_ok=True)
+        bench.path.rename(bench.directory / f"old{number}")
+        await bench.write()
+        bench.hand_over()
+    bench.output(STDOUT, b"the end\n")
+    await bench.finish()
+
+    found, gaps = bench.read()
+    assert b"".join(byte for _, byte in found) == b"line 10\nline 11\nthe end\n"
+    assert gaps == [(0, len(bench.said) - len(found))]
+    assert len(bench.listed()) == 3
+
+
+async def test_the_list_forgets_no_file_because_nobody_could_look(
+    benches, monkeypatch
+) -> None:
+    """A directory that cannot be read now, or that misses what is just being renamed."""
+    bench = benches()
+    bench.output(STDOUT, b"one\n")
+    await bench.write()
+    bench.path.rename(bench.directory / "old")
+    looks: list[Exception | None] = [UsageError("no descriptors"), None]
+
+    def look(directory: str, files: list[Kept]) -> list[str | None]:
+        if not looks:
+            return places_of(directory, files)
+        if error := looks.pop(0):
+            raise error
+        return [None] * len(files)
+
+    monkeypatch.setattr(shelf, "places_of", look)
+    for text in (b"two\n", b"three\n"):
+        bench.output(STDOUT, text)
+        await bench.write()
+        assert bench.log._rotate(now=True)
+    await bench.finish()
+
+    assert looks == []
+    assert bench.read() == (bench.said, [])
+
+
 async def test_files_of_an_earlier_container_are_the_oldest(benches) -> None:
     """Its names are not taken, and it is its files that go first."""
     bench = benches(limits=Limits(max_files=2))
@@ -259,6 +395,99 @@ async def test_files_of_an_earlier_container_are_the_oldest(benches) -> None:
     bench.log._rotate(now=True)
 
     assert bench.names() == ["x.log", "x.log.000000000000000-2"]
+
+
+@pytest.mark.parametrize("after", range(5))
+async def test_a_death_while_a_file_is_compressed_leaves_one_of_the_two(
+    benches, monkeypatch, after
+) -> None:
+    """The one that the list names, and nothing that no list names."""
+    bench = benches()
+    bench.output(STDOUT, b"one\n")
+    await bench.write()
+    bench.log._rotate(now=True)
+    plain = bench.shelf.next_to_squeeze()
+    beside = compressed(plain)
+    with dying_at(monkeypatch, after):
+        bench.shelf.squeezed(plain, beside, ".gz")
+    bench.server()
+
+    assert bench.names() == sorted(bench.listed())
+    assert bench.read() == (bench.said, [])
+
+
+@pytest.mark.parametrize("is_ours_packed", [False, True])
+async def test_what_others_have_compressed_or_unpacked_stays(benches, is_ours_packed) -> None:
+    """It is the only one there is: nothing that a server before us had begun."""
+    bench = benches()
+    bench.output(STDOUT, b"one\n")
+    await bench.write()
+    bench.log._rotate(now=True)
+    plain = bench.shelf.next_to_squeeze()
+    beside = compressed(plain)
+    if is_ours_packed:
+        os.link(plain, bench.directory / "unpacked")
+        bench.shelf.squeezed(plain, beside, ".gz")
+        os.unlink(f"{plain}.gz")
+        os.rename(bench.directory / "unpacked", plain)
+    else:
+        os.rename(beside, f"{plain}.gz")
+        os.unlink(plain)
+    there = bench.names()
+    bench.server()
+
+    assert bench.names() == there
+
+
+@pytest.mark.parametrize("what", ["the list", "the name"])
+async def test_a_file_that_cannot_take_its_place_compressed_stays_plain(
+    benches, monkeypatch, what
+) -> None:
+    """A full disk has no room for the list, say; the plain file goes only after both."""
+    bench = benches()
+    bench.output(STDOUT, b"one\n")
+    await bench.write()
+    bench.log._rotate(now=True)
+    plain = bench.shelf.next_to_squeeze()
+    beside = compressed(plain)
+    rename = os.rename
+
+    def fail(source: str, target: str) -> None:
+        if source.startswith(str(bench.path)) == (what == "the name"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail)
+        with pytest.raises(OSError, match="No space"):
+            bench.shelf.squeezed(plain, beside, ".gz")
+    os.unlink(beside)
+
+    assert bench.listed() == bench.names()[::-1] == [os.path.basename(plain), "x.log"]
+    assert bench.shelf.next_to_squeeze() == plain
+    assert bench.read() == (bench.said, [])
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+async def test_a_rotated_file_of_an_earlier_container_is_not_overwritten(
+    benches, suffix
+) -> None:
+    """Neither by ours nor by what ours is compressed to, whichever of the two is there."""
+    bench = benches()
+    theirs = bench.directory / f"x.log.000000000000000{suffix}"
+    theirs.write_bytes(b"theirs\n")
+    bench.output(STDOUT, b"one\n")
+    await bench.write()
+    bench.log._rotate(now=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(squeeze, bench.log, bench.shelf, "gzip")
+        done = lambda: bench.shelf.next_to_squeeze() is None  # noqa: E731
+        await trio.to_thread.run_sync(wait_for, done)
+        nursery.cancel_scope.cancel()
+
+    assert theirs.read_bytes() == b"theirs\n"
+    assert bench.names() == sorted(["x.log", theirs.name, "x.log.000000000000000-1.gz"])
+    assert bench.read() == (bench.said, [])
 
 
 async def test_compressed_files_are_read_like_others(benches) -> None:
@@ -798,6 +1027,7 @@ async def test_the_line_that_crosses_the_maximum_is_the_last_one(benches, form, 
         kept, gaps = bound.read()
         assert (kept, gaps) == (bound.said[: len(kept)], [])
         assert bound.log.dropped == len(bound.said) - len(kept)
+        assert bound.log.segments()[-1].end == len(kept)
 
 
 async def test_the_maximum_counts_what_was_rotated_away_and_removed(benches) -> None:
@@ -885,3 +1115,17 @@ def test_no_file_is_larger_than_its_maximum(tmp_path_factory, says, before) -> N
             bench.close()
 
     trio.run(main)
+
+
+async def test_a_held_line_has_its_room_when_the_other_stream_speaks(benches) -> None:
+    """It becomes a record of its own before that: both are reckoned with, to the byte."""
+    for size in range(60, 130):
+        bench = benches(limits=Limits(max_size=200), cuts=True)
+        bench.output(STDOUT, b"a" * 10)
+        await bench.write()
+        bench.output(STDERR, b"b" * size)
+        await bench.finish()
+
+        sizes = [len((bench.directory / name).read_bytes()) for name in bench.names()]
+        assert max(sizes) <= 200
+        assert len(sizes) == 1 + (2 * 41 + 10 + size > 200)

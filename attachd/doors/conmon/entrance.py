@@ -1,4 +1,4 @@
-"""The server half: the reception, the FIFOs, and the end as conmon tells it."""
+"""The server half: guests at the attach socket, the FIFOs, and the end as conmon tells it."""
 
 import contextlib
 import logging
@@ -14,9 +14,11 @@ from attachd.doors.conmon.control import (
     parse_size,
     read_lines,
 )
-from attachd.doors.conmon.places import Places
-from attachd.doors.conmon.reception import Reception
-from attachd.doors.conmon.wishes import ATTACH, CONTROL, PLACES, STATUS, SYNC, WINDOW, Wishes
+from attachd.doors.conmon.wishes import CONTROL, STATUS, SYNC, WINDOW, Wishes
+from attachd.doors.guest import Guest, Speech, give_packet
+from attachd.doors.guests import Guests
+from attachd.doors.places import Places
+from attachd.doors.ways import PLACES
 from attachd.errors import Refused
 from attachd.keeper import files
 from attachd.keeper.parcels import Post
@@ -24,7 +26,15 @@ from attachd.live.__main__ import Found
 from attachd.live.feed import Bell
 from attachd.live.program import Program
 from attachd.live.threads import in_thread
+from attachd.state.ring import STDERR, STDOUT
 from attachd.state.sizes import Size
+
+#: Who has ended its input may be about to leave: a client that goes closes right afterwards.
+LEAVING_SECONDS = 0.2
+
+#: What conmon calls the streams (conmon's utils.h: stdin 1, stdout 2, stderr 3). Podman reads a
+#: packet into 8193 bytes, and what does not fit is lost to it.
+SPEECH = Speech({STDOUT: b"\2", STDERR: b"\3"}, 8192, give_packet)
 
 _log = logging.getLogger(__name__)
 
@@ -40,29 +50,24 @@ class Entrance:
     def __init__(self, kept: Mapping[str, int], wishes: Wishes) -> None:
         self._kept = kept
         self._wishes = wishes
+        self._guests = Guests(kept, SPEECH, self._input_ended)
         self._places = Places(kept[PLACES])
         self._reopen = Bell()
 
     @property
     def clients(self) -> int:
-        """How many clients the attach socket has."""
-        return self._reception.count
+        """How many guests there are."""
+        return self._guests.count
 
     @property
     def behind(self) -> bool:
-        """True while one of them has not been given all output."""
-        return self._reception.behind
+        """True while a guest has not been given all output."""
+        return self._guests.behind
 
     def open(self, program: Program, post: Post) -> None:
         """Take in the guests of a server before us, and who waits at the socket."""
         self._program, self._post = program, post
-        self._reception = Reception(
-            self._kept.get(ATTACH, -1),
-            self._places,
-            program,
-            post,
-            closes_stdin=self._wishes.closes_stdin,
-        )
+        self._guests.open(program, post)
 
     async def run(self) -> None:
         """Serve guests and FIFOs. Ends when cancelled."""
@@ -71,7 +76,7 @@ class Entrance:
                 nursery.start_soon(self._listen, self._kept[CONTROL], self._obey)
                 nursery.start_soon(self._listen, self._kept[WINDOW], self._resize_window)
                 nursery.start_soon(self._reopen_logs)
-            await self._reception.run()
+            await self._guests.run()
 
     async def finish(self, record: dict[str, object]) -> None:
         """Last bytes, exit files, the sync pipe; in this order, as conmon's callers expect it.
@@ -85,12 +90,12 @@ class Entrance:
         await trio.sleep(self._wishes.exit_delay)
 
     async def _end_output(self) -> None:
-        """Have logs on the disk, and clients gone; nobody new can come."""
+        """Have logs on the disk, and guests gone; nobody new can come."""
         if self._wishes.syncs_logs:
             await in_thread(duties.sync, self._log_descriptors())
         for path in self._wishes.sockets:
             files.remove_file(path)
-        await self._reception.see_off()
+        await self._guests.see_off()
 
     def _tell(self, record: dict[str, object]) -> None:
         wishes, status = self._wishes, duties.status_of(record)
@@ -105,6 +110,21 @@ class Entrance:
     def _log_descriptors(self) -> list[int]:
         kept = self._post.kept
         return [fd for name, fd in kept.items() if name.startswith("log")]
+
+    async def _input_ended(self, guest: Guest) -> None:
+        """Close stdin, unless others may go on: who leaves does not speak for them."""
+        if not self._wishes.closes_stdin:
+            return
+        if self._has_others(guest):
+            with trio.move_on_after(LEAVING_SECONDS):
+                await guest.wait_gone()
+                return
+        self._program.stdin.offer_eof(guest.key)
+
+    def _has_others(self, guest: Guest) -> bool:
+        """Return whether somebody else may still have something to type."""
+        clients = any(client.role == "full" for client in self._program.clients)
+        return clients or self._guests.listen_besides(guest)
 
     # The FIFOs
 

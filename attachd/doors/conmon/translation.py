@@ -2,13 +2,15 @@
 
 import os
 
-from attachd.doors.conmon.drivers import Driver
+from attachd.doors.conmon.drivers import JOURNALD, K8S_FILE, PASSTHROUGH, Driver
 from attachd.doors.conmon.options import Options
 from attachd.doors.conmon.wishes import Wishes
 from attachd.ground import state_root
 from attachd.keeper.claim import is_id
 from attachd.keeper.config import Config, Door, LogCare, LogSpec
+from attachd.state import journal
 from attachd.state.eofpolicy import ANY, NEVER
+from attachd.state.journal import Journal
 
 #: As long as Podman itself waits (libpod, ContainerCreateTimeout).
 CREATE_SECONDS = 240.0
@@ -31,7 +33,7 @@ def bundle_of(options: Options) -> str:
 def config_of(options: Options, drivers: tuple[Driver, ...]) -> Config:
     """Return the Config that the options ask for."""
     cid = options.cid or ""
-    passthrough = any(driver.driver == "passthrough" for driver in drivers)
+    passthrough = any(driver.driver == PASSTHROUGH for driver in drivers)
     pids = options.container_pidfile or f"pidfile-{cid}"
     return Config(
         id=_id(options),
@@ -39,8 +41,14 @@ def config_of(options: Options, drivers: tuple[Driver, ...]) -> Config:
         bundle=bundle_of(options) or "/",
         runtime=options.runtime,
         runtime_args=_runtime_args(options),
-        logs=tuple(LogSpec("cri", os.path.abspath(d.path)) for d in drivers if d.path)[-1:],
+        logs=_logs(drivers),
         log_care=_log_care(options),
+        journal=Journal(
+            tag=options.log_tag,
+            name=options.name,
+            labels=options.log_label,
+            partial=not options.no_container_partial_message,
+        ),
         pid_file=os.path.abspath(pids),
         outlives=False,
         stdin=(options.stdin or options.terminal) and not passthrough,
@@ -90,6 +98,16 @@ def _verb_options(options: Options) -> tuple[str, ...]:
         given += ["--no-pivot"] if options.no_pivot else []
         given += ["--no-new-keyring"] if options.no_new_keyring else []
     return (*given, *options.runtime_opt)
+
+
+def _logs(drivers: tuple[Driver, ...]) -> tuple[LogSpec, ...]:
+    found = list[LogSpec]()
+    for driver in drivers:
+        if driver.driver == K8S_FILE:
+            found.append(LogSpec("cri", os.path.abspath(driver.path)))
+        elif driver.driver == JOURNALD:
+            found.append(LogSpec(journal.FORMAT, journal.SOCKET))
+    return tuple(found)
 
 
 def _log_care(options: Options) -> LogCare:

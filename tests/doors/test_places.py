@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from attachd.doors.conmon.places import MOST, Places, make
+from attachd.doors.places import MOST, Places, make
 
 
 @pytest.fixture

@@ -11,10 +11,13 @@ import pytest
 import trio
 import trio.testing
 
-from attachd.doors.conmon import places, reception
-from attachd.doors.conmon.guest import PACKET_BYTES, STUCK_SECONDS
-from attachd.doors.conmon.places import MOST, Places
-from attachd.doors.conmon.reception import LEAVING_SECONDS, Reception
+from attachd.doors import guests, places
+from attachd.doors.conmon.entrance import LEAVING_SECONDS, SPEECH, Entrance
+from attachd.doors.conmon.wishes import Wishes
+from attachd.doors.guest import STUCK_SECONDS
+from attachd.doors.guests import Guests
+from attachd.doors.places import MOST, Places
+from attachd.doors.ways import ATTACH, PLACES
 from attachd.keeper import parcels
 from attachd.keeper.descriptors import make_ring, map_header
 from attachd.live.feed import Feed
@@ -78,27 +81,22 @@ class Bench:
         self.post_end, self.keeper = parcels.make()
         self.held: dict[str, int] = {}
         self.peers: list[socket.socket] = []
-        self.made: list[Reception] = []
+        self.made: list[Guests] = []
         self.program: FakeProgram
-        self.reception: Reception
 
-    def serve(self, *, closes_stdin: bool = True, listens: bool = True) -> Reception:
+    def serve(self, *, closes_stdin: bool = True, listens: bool = True) -> Entrance:
         """Return what a server has that finds what the keeper holds."""
         parcels.take_all(self.keeper, self.held)
-        kept = {name: os.dup(fd) for name, fd in self.held.items()}
+        kept = {name: os.dup(fd) for name, fd in self.held.items()} | {PLACES: self.places}
+        if listens:
+            kept[ATTACH] = os.dup(self.listening.fileno())
         self.program = FakeProgram(
             self.ring, self.header, self.intake, os.dup(self.stdin), self.close_stdin
         )
-        listener = os.dup(self.listening.fileno()) if listens else -1
-        self.reception = Reception(
-            listener,
-            Places(self.places),
-            self.program,
-            parcels.Post(self.post_end, kept),
-            closes_stdin=closes_stdin,
-        )
-        self.made.append(self.reception)
-        return self.reception
+        entrance = Entrance(kept, Wishes(closes_stdin=closes_stdin))
+        entrance.open(self.program, parcels.Post(self.post_end, kept))
+        self.made.append(entrance._guests)
+        return entrance
 
     def close_stdin(self) -> None:
         """Do what the keeper does."""
@@ -145,14 +143,14 @@ async def rest(client) -> dict[int, bytes]:
 
 async def until(what) -> None:
     """Wait for something that no bell rings for."""
-    while not what():
+    while not what():  # noqa: ASYNC110
         await trio.sleep(0.001)
 
 
 class Server(NamedTuple):
     """A server that is at work."""
 
-    reception: Reception
+    guests: Guests
     program: FakeProgram
     nursery: trio.Nursery
 
@@ -166,7 +164,7 @@ async def running(bench: Bench, **options: bool) -> AsyncIterator[Server]:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(made.run)
             nursery.start_soon(bench.program.stdin.run)
-            yield Server(made, bench.program, nursery)
+            yield Server(made._guests, bench.program, nursery)
             nursery.cancel_scope.cancel()
 
 
@@ -175,22 +173,22 @@ async def test_a_guest_gets_what_is_said_from_its_coming_on(bench) -> None:
     async with running(bench) as server:
         await server.program.say(b"before")
         client = bench.client()
-        await until(lambda: server.reception.count == 1)
-        await server.program.say(b"x" * (PACKET_BYTES + 1))
+        await until(lambda: server.guests.count == 1)
+        await server.program.say(b"x" * (SPEECH.most + 1))
         await server.program.say(b"bad", STDERR)
         packets = [await client.recv(1 << 16) for _ in range(3)]
         assert [packet[:1] for packet in packets] == [b"\2", b"\2", b"\3"]
-        assert [len(packet) - 1 for packet in packets] == [PACKET_BYTES, 1, 3]
-        await server.reception.see_off()
+        assert [len(packet) - 1 for packet in packets] == [SPEECH.most, 1, 3]
+        await server.guests.see_off()
         assert await client.recv(10) == b""
-        assert server.reception.count == 0
+        assert server.guests.count == 0
 
 
 async def test_who_waits_before_there_is_a_server_misses_nothing(bench) -> None:
     """It is taken in before anything moves."""
     client = bench.client()
     async with running(bench) as server:
-        assert server.reception.count == 1
+        assert server.guests.count == 1
         await server.program.say(b"first")
         assert await client.recv(100) == b"\2first"
 
@@ -199,9 +197,9 @@ async def test_where_nobody_can_attach_there_is_nobody_to_see_off(bench) -> None
     """No socket is looked for."""
     async with running(bench, listens=False) as server:
         await trio.testing.wait_all_tasks_blocked()
-        await server.reception.see_off()
-        assert server.reception.count == 0
-        assert not server.reception.behind
+        await server.guests.see_off()
+        assert server.guests.count == 0
+        assert not server.guests.behind
 
 
 async def test_more_guests_than_places_are_let_go(bench) -> None:
@@ -209,12 +207,12 @@ async def test_more_guests_than_places_are_let_go(bench) -> None:
     async with running(bench) as server:
         clients = [bench.client() for _ in range(MOST + 1)]
         assert await clients[-1].recv(10) == b""
-        assert server.reception.count == MOST
+        assert server.guests.count == MOST
         clients[0].close()
         await server.program.say(b"x")
-        await until(lambda: server.reception.count == MOST - 1)
+        await until(lambda: server.guests.count == MOST - 1)
         newcomer = bench.client()
-        await until(lambda: server.reception.count == MOST)
+        await until(lambda: server.guests.count == MOST)
         await server.program.say(b"y")
         assert await newcomer.recv(10) == b"\2y"
 
@@ -229,7 +227,7 @@ async def test_who_comes_and_dies_at_once_leaves_no_trace(bench) -> None:
             client.close()
         await trio.testing.wait_all_tasks_blocked()
         await server.program.say(b"x")
-        await until(lambda: server.reception.count == 0)
+        await until(lambda: server.guests.count == 0)
         assert all(Places(bench.places)[n].is_free for n in range(MOST))
         parcels.take_all(bench.keeper, bench.held)
         assert bench.held == {}
@@ -239,16 +237,16 @@ async def test_a_guest_goes_on_with_the_next_server(bench) -> None:
     """Where it was; and it sees its end as soon as that server lets it go."""
     async with running(bench) as server:
         client = bench.client()
-        await until(lambda: server.reception.count == 1)
+        await until(lambda: server.guests.count == 1)
         await server.program.say(b"one")
         assert await client.recv(10) == b"\2one"
     async with running(bench) as server:
-        assert server.reception.count == 1
+        assert server.guests.count == 1
         await server.program.say(b"two")
         assert await client.recv(10) == b"\2two"
         parcels.take_all(bench.keeper, bench.held)
         assert len(bench.held) == 1
-        await server.reception.see_off()
+        await server.guests.see_off()
         assert await client.recv(10) == b""  # though the keeper has not let it go yet
         parcels.take_all(bench.keeper, bench.held)
         assert bench.held == {}
@@ -260,15 +258,15 @@ async def test_who_comes_while_others_are_seen_off_is_not_waited_for(
     """It is let go at once: the manager waits for the exit file."""
     async with running(bench) as server:
         slow = bench.client()
-        await until(lambda: server.reception.count == 1)
+        await until(lambda: server.guests.count == 1)
         begun = trio.current_time()
         async with trio.open_nursery() as nursery:
             said = 0
-            while not server.reception.behind:
+            while not server.guests.behind:
                 await server.program.say(b"x" * 8192)
                 said += 8192
                 await trio.testing.wait_all_tasks_blocked()
-            nursery.start_soon(server.reception.see_off)
+            nursery.start_soon(server.guests.see_off)
             await trio.testing.wait_all_tasks_blocked()
             late = bench.client()
             assert await late.recv(10) == b""
@@ -282,13 +280,13 @@ async def test_who_takes_nothing_is_waited_for_no_longer_than_that(
     """It may still read what was sent."""
     async with running(bench) as server:
         bench.client()
-        await until(lambda: server.reception.count == 1)
+        await until(lambda: server.guests.count == 1)
         server.nursery.start_soon(server.program.say, b"x" * RING * 20)
         await trio.testing.wait_all_tasks_blocked()
         begun = trio.current_time()
-        await server.reception.see_off()
+        await server.guests.see_off()
         assert STUCK_SECONDS <= trio.current_time() - begun < 3 * STUCK_SECONDS
-        assert server.reception.behind
+        assert server.guests.behind
 
 
 async def test_without_a_log_the_program_waits_for_a_slow_guest(bench) -> None:
@@ -296,7 +294,7 @@ async def test_without_a_log_the_program_waits_for_a_slow_guest(bench) -> None:
     size = RING * 40
     async with running(bench) as server:
         client = bench.client()
-        await until(lambda: server.reception.count == 1)
+        await until(lambda: server.guests.count == 1)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.program.say, b"x" * size)
             await trio.testing.wait_all_tasks_blocked()
@@ -312,7 +310,7 @@ async def test_who_is_stuck_at_the_end_holds_nothing_up(bench, autojump_clock) -
     size = RING * 40
     async with running(bench) as server:
         bench.client()
-        await until(lambda: server.reception.count == 1)
+        await until(lambda: server.guests.count == 1)
         server.program.process.ended.set()
         with trio.fail_after(10 * STUCK_SECONDS):
             await server.program.say(b"x" * size)
@@ -325,7 +323,7 @@ async def test_a_guest_that_reads_slowly_at_the_end_still_gets_all(
     size = RING * 40
     async with running(bench) as server:
         client = bench.client()
-        await until(lambda: server.reception.count == 1)
+        await until(lambda: server.guests.count == 1)
         server.program.process.ended.set()
         server.nursery.start_soon(server.program.say, b"x" * size)
         found = 0
@@ -366,8 +364,8 @@ async def test_with_stdin_left_open_nobodys_end_is_its_end(bench) -> None:
     async with running(bench, closes_stdin=False) as server:
         client = bench.client()
         client.shutdown(socket.SHUT_WR)
-        await until(lambda: server.reception.count == 1)
-        await until(lambda: not next(iter(server.reception._guests)).listens)
+        await until(lambda: server.guests.count == 1)
+        await until(lambda: not next(iter(server.guests._all)).listens)
         other = bench.client()
         await other.send(b"word")
         await until(lambda: bench.read_input() == b"word")
@@ -377,7 +375,7 @@ async def test_who_leaves_does_not_end_what_others_type(bench, autojump_clock) -
     """But who ends its input and stays does; so does the last one who leaves."""
     async with running(bench) as server:
         ann, bob, cid = bench.client(), bench.client(), bench.client()
-        await until(lambda: server.reception.count == 3)
+        await until(lambda: server.guests.count == 3)
         ann.close()
         await trio.sleep(2 * LEAVING_SECONDS)
         await bob.send(b"word")
@@ -404,7 +402,7 @@ async def test_what_a_full_stdin_does_not_take_stays_in_the_socket(bench) -> Non
         assert sent < size
         accepted = os.fstat(bench.intake).st_size
         waiting = server.program.stdin.counters["queued"]
-        guest = next(iter(server.reception._guests))
+        guest = next(iter(server.guests._all))
         lying = 0
         peer = guest._peer.dup()
         try:
@@ -428,17 +426,17 @@ async def test_what_comes_when_stdin_is_closed_is_thrown_away(bench) -> None:
 async def test_no_room_for_a_guest_is_waited_for(bench, monkeypatch, autojump_clock) -> None:
     """EMFILE is over some day; the server lives."""
     errors = deque([OSError(24, "too many"), OSError(24, "too many")])
-    accept = Reception._accept
+    accept = Guests._accept
 
-    def fail_twice(self: Reception, listener: socket.socket) -> None:
+    def fail_twice(self: Guests, listener: socket.socket) -> None:
         if errors:
             raise errors.popleft()
         accept(self, listener)
 
-    monkeypatch.setattr(reception.Reception, "_accept", fail_twice)
+    monkeypatch.setattr(guests.Guests, "_accept", fail_twice)
     async with running(bench) as server:
         bench.client()
-        await until(lambda: server.reception.count == 1)
+        await until(lambda: server.guests.count == 1)
         assert not errors
 
 
