@@ -83,7 +83,15 @@ class Guest:
 class Call:
     """One call of ``attachd-conmon``, and the manager's ends of its pipes."""
 
-    def __init__(self, words: list[str], environment: dict[str, str], *, attach: bool) -> None:
+    def __init__(
+        self,
+        words: list[str],
+        environment: dict[str, str],
+        *,
+        attach: bool,
+        pass_fds: tuple[int, ...] = (),
+        as_three: int = -1,
+    ) -> None:
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
         (self.sync, sync), (self.start, start), (self.attach, attach_end) = pairs
         numbers = {"_OCI_SYNCPIPE": sync, "_OCI_STARTPIPE": start}
@@ -95,8 +103,13 @@ class Call:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment | {name: str(end.fileno()) for name, end in numbers.items()},
-            pass_fds=[end.fileno() for end in numbers.values()],
+            pass_fds=[
+                *(end.fileno() for end in numbers.values()),
+                *pass_fds,
+                *([3] if as_three >= 0 else []),
+            ],
             process_group=0,
+            preexec_fn=(lambda: os.dup2(as_three, 3)) if as_three >= 0 else None,
         )
         for end in (sync, start, attach_end):
             end.close()
@@ -228,9 +241,23 @@ class Manager:
         self.shop.patch(bundle, lambda spec: spec["process"].update(terminal=terminal))
         return Box(self, self.shop.name(), bundle)
 
-    def call(self, words: list[str], *, attach: bool = False, **environment: str) -> Call:
-        """Call ``attachd-conmon``."""
-        made = Call(words, self.environment | environment, attach=attach)
+    def call(
+        self,
+        words: list[str],
+        *,
+        attach: bool = False,
+        pass_fds: tuple[int, ...] = (),
+        as_three: int = -1,
+        **environment: str,
+    ) -> Call:
+        """Call ``attachd-conmon``, with more descriptors, and one of them as number 3."""
+        made = Call(
+            words,
+            self.environment | environment,
+            attach=attach,
+            pass_fds=pass_fds,
+            as_three=as_three,
+        )
         self.calls.append(made)
         return made
 

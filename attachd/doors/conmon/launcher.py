@@ -7,6 +7,7 @@ is slow to import is on this path.
 import itertools
 import os
 import signal
+from collections.abc import Collection
 
 from attachd.doors.conmon.drivers import Driver
 from attachd.doors.conmon.manager import Manager, Wanted, open_descriptors
@@ -16,7 +17,6 @@ from attachd.doors.conmon.translation import bundle_of, config_of, link_of
 from attachd.errors import AttachdError
 from attachd.keeper import birth
 from attachd.keeper.config import Config
-from attachd.keeper.processes import PASS_ALL
 
 _FAILED = 1
 
@@ -35,13 +35,13 @@ def launch(options: Options, drivers: tuple[Driver, ...]) -> int:
     if options.exec_attach and pipes.attach < 0:
         raise AttachdError("--attach specified but _OCI_ATTACHPIPE was not")
     pipes.wait_start()
+    given = open_descriptors()
     read, write = os.pipe2(os.O_CLOEXEC) if options.sync else (-1, -1)
     config = config_of(options, drivers)
-    held = tuple(fd for fd in open_descriptors() if fd not in (read, write))
-    manager = Manager(pipes, _wanted(options, config), write, held)
+    inherited = _inherited(options, set(given) - set(pipes))
+    manager = Manager(pipes, _wanted(options, config, inherited), write, given)
     for name in ("_OCI_SYNCPIPE", "_OCI_STARTPIPE", "_OCI_ATTACHPIPE"):
         os.environ.pop(name, None)
-    os.environ[PASS_ALL] = "1"
     try:
         birth.create(config, caller=manager)
     except AttachdError as error:
@@ -50,7 +50,7 @@ def launch(options: Options, drivers: tuple[Driver, ...]) -> int:
     return _wait(read) if options.sync else 0
 
 
-def _wanted(options: Options, config: Config) -> Wanted:
+def _wanted(options: Options, config: Config, inherited: tuple[int, ...]) -> Wanted:
     bundle = "" if config.door.passthrough else bundle_of(options)
     legacy = "exit_code" if options.exec else "pid"
     key = "data" if options.api_version else legacy
@@ -58,25 +58,23 @@ def _wanted(options: Options, config: Config) -> Wanted:
     return Wanted(
         bundle=bundle,
         link=link_of(options) if bundle else "",
-        pid_file=os.path.abspath(options.conmon_pidfile) if _has_pid_file(options) else "",
+        pid_file=config.keeper_pid_file,
         key="" if options.exec and not options.api_version else key,
         failure_key=key,
+        own_words=options.exec,
         waits=options.exec_attach,
         exit_command=command if config.exit_command else (),
-        inherited=_inherited(options),
+        exit_delay=float(options.exit_delay),
+        inherited=inherited,
     )
 
 
-def _has_pid_file(options: Options) -> bool:
-    return bool(options.conmon_pidfile) and not options.sync
-
-
-def _inherited(options: Options) -> tuple[int, ...]:
-    """Return the descriptors that the runtime is to pass on (``--preserve-fds``)."""
-    words = options.runtime_opt
+def _inherited(options: Options, given: Collection[int]) -> tuple[int, ...]:
+    """Return which of those given the runtime is to pass on (``--preserve-fds N``, from 3 on)."""
+    words = " ".join(options.runtime_opt).replace("--preserve-fds=", "--preserve-fds ").split()
     for before, word in itertools.pairwise(words):
         if before == "--preserve-fds" and word.isascii() and word.isdigit():
-            return tuple(range(3, 3 + int(word)))
+            return tuple(sorted(fd for fd in given if 3 <= fd < 3 + int(word[:9])))
     return ()
 
 
