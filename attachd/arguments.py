@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 _ABOUT = (
     "Run OCI containers under a shim that keeps their stdio, logs it, and lets clients attach."
-    " See also: attach --help, attachctl --help, attachd conmon --help."
+    " See also: attach --help, attachctl --help, attachd conmon --help, attachd shimmy --help."
 )
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 #: Whose command line it is, and the module whose main() reads the words after it as its own.
 DOORS = {
     "conmon": "attachd.doors.conmon.main",
+    "shimmy": "attachd.doors.shimmy.main",
 }
 
 

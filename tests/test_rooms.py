@@ -210,8 +210,12 @@ SLOW = {"trio", "attrs", "attr", "msgpack", "asyncio", "subprocess"}
             SLOW | {"argparse", "json", "socket", "logging", "attachd.cli"},
         ),
         ("attachd.entry, attachd.doors.conmon.main", {"typing", "re", "enum", "collections"}),
+        (
+            "attachd.entry, attachd.doors.shimmy.main",
+            SLOW | {"argparse", "logging", "attachd.cli"},
+        ),
     ],
-    ids=["birth", "conmon-words", "conmon-version"],
+    ids=["birth", "conmon-words", "conmon-version", "shimmy"],
 )
 def test_birth_loads_nothing_slow(modules: str, slow: set[str]) -> None:
     """A container is not kept waiting for Trio, attrs, msgpack, asyncio or subprocess.

@@ -9,7 +9,10 @@ from attachd.live.__main__ import Found, main
 from attachd.live.entrance import Entrance
 
 #: Which module serves which kind of door; each has ``make(found)``.
-ENTRANCES = {"conmon": "attachd.doors.conmon.entrance"}
+ENTRANCES = {
+    "conmon": "attachd.doors.conmon.entrance",
+    "shimmy": "attachd.doors.shimmy.entrance",
+}
 
 
 def make_entrance(found: Found) -> Entrance:

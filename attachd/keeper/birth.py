@@ -6,6 +6,7 @@ fails after it is undone by the keeper, which then reports the error. Nothing ha
 
 import os
 import socket
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from attachd.errors import AttachdError, UsageError
@@ -56,7 +57,8 @@ def create(config: Config, *, attach: bool = False, caller: Caller | None = None
         shim, made = _prepare(config, directory, caller)
         connection = _connect(directory) if attach else None
     except (AttachdError, OSError) as error:
-        _unmake(config, made, directory)
+        _unmake(config, made)
+        os.close(directory)
         raise report.as_attachd_error(error) from None
     return Newborn(_fork(shim, caller, read), connection)
 
@@ -141,11 +143,10 @@ def _connect(directory: int) -> int:
     return client.detach()
 
 
-def _unmake(config: Config, made: list[str], directory: int) -> None:
+def _unmake(config: Config, made: Sequence[str]) -> None:
     descriptors.unmake(made)
     files.empty_directory(config.directory)
     descriptors.unmake([config.directory])
-    os.close(directory)
 
 
 def _fork(shim: creation.Shim, caller: Caller, read: int) -> int | None:
@@ -158,11 +159,13 @@ def _fork(shim: creation.Shim, caller: Caller, read: int) -> int | None:
         keep.keep(shim, caller)
 
     told = daemon.fork(shim.table.directory, kept, live, caller.note_keeper)
+    if not told:
+        _unmake(shim.config, shim.made)
     for fd in (caller.fd, *shim.held):
         if fd >= 0:
             os.close(fd)
     if not told:
-        raise AttachdError("the keeper's pid could not be told")
+        raise AttachdError("the pid of the shim cannot be written where it was asked for")
     if read < 0:
         return None
     try:

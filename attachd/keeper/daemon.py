@@ -20,15 +20,20 @@ def fork(
     """Have ``live`` called in a process of its own, out of our session for good; then it ends.
 
     Its descriptors are ``kept`` and 0 to 2, of which the last is shim.log in ``directory``. Its
-    pid is given to ``tell``, before this returns whether that was done without an OSError.
+    pid is given to ``tell`` before it lives. Returns False when that has raised an OSError: then
+    it does not live.
     """
     middle = os.fork()
     if middle == 0:
         status = 1
         try:
             os.setsid()
+            read, write = os.pipe2(os.O_CLOEXEC)
             if (pid := os.fork()) != 0:
-                _exit_after(tell, pid)
+                _exit_after(tell, pid, write)
+            os.close(write)
+            if not os.read(read, 1):
+                os._exit(status)
             os.chdir("/")
             os.umask(0o022)
             _own_stdio(directory)
@@ -43,9 +48,11 @@ def fork(
     return os.waitpid(middle, 0)[1] == 0
 
 
-def _exit_after(tell: Callable[[int], None], pid: int) -> NoReturn:
+def _exit_after(tell: Callable[[int], None], pid: int, go: int) -> NoReturn:
+    """Tell of the new process, and let it live by a byte in its pipe; or end, which ends it."""
     try:
         tell(pid)
+        os.write(go, b"1")
     except OSError:
         os._exit(1)
     os._exit(0)

@@ -277,7 +277,7 @@ def receive_fds(
     return data, list(fds)
 
 
-def unmake(paths: list[str]) -> None:
+def unmake(paths: Sequence[str]) -> None:
     """Remove files and (empty) directories that were made, the last one first."""
     for path in reversed(paths):
         try:

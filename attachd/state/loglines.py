@@ -218,13 +218,31 @@ class CriLines(_Lines):
         return f"{rfc3339(time)} stderr F:gap:{start}:{end} {text}\n".encode()
 
     def _whole(self, stream: int, time: int, body: bytes) -> bytes:
-        # Few copies: this is the hot path.
-        full = _prefix(time, stream, b"F")
-        text = body.replace(b"\n", b"\n" + full)
-        return b"".join((full, memoryview(text)[: -len(full)]))
+        return _before_each_line(_prefix(time, stream, b"F"), body)
 
     def _piece(self, stream: int, time: int, text: bytes) -> bytes:
         return _prefix(time, stream, b"P") + text + b"\n"
+
+
+class ShimmyLines(_Lines):
+    """Format ``shimmy``: ``<RFC 3339 nanoseconds> <stdout|stderr> <text>`` a line.
+
+    shimmy's own (docs/shimmy.md), whose times end in ``+00:00``. That of a piece ends in ``Z``,
+    which says the same to others, so that the exact bytes can be had back.
+    """
+
+    overhead = len("2024-05-01T12:00:00.000000001+00:00 stdout ")
+
+    def gap(self, start: int, end: int, time: int, reason: str) -> bytes | None:
+        """Return a line whose time ends in ``-00:00``, with ``START:END`` before the words."""
+        text = f"{start}:{end} {_missing(start, end, reason)}"
+        return _prefix_of(time, "-00:00", "stderr") + text.encode() + b"\n"
+
+    def _whole(self, stream: int, time: int, body: bytes) -> bytes:
+        return _before_each_line(_prefix_of(time, "+00:00", STREAM_NAMES[stream]), body)
+
+    def _piece(self, stream: int, time: int, text: bytes) -> bytes:
+        return _prefix_of(time, "Z", STREAM_NAMES[stream]) + text + b"\n"
 
 
 class JsonLines(_Lines):
@@ -286,6 +304,16 @@ def _prefix(time: int, stream: int, tag: bytes) -> bytes:
     return f"{rfc3339(time)} {STREAM_NAMES[stream]} ".encode() + tag + b" "
 
 
+def _prefix_of(time: int, zone: str, stream: str) -> bytes:
+    return f"{rfc3339(time)[:-1]}{zone} {stream} ".encode()
+
+
+def _before_each_line(prefix: bytes, body: bytes) -> bytes:
+    """Return whole lines with ``prefix`` before each. Few copies: this is the hot path."""
+    text = body.replace(b"\n", b"\n" + prefix)
+    return b"".join((prefix, memoryview(text)[: -len(prefix)]))
+
+
 def _has_long_line(body: bytes) -> bool:
     """Hop from newline to newline, each hop as far as the limit allows."""
     at = 0
@@ -298,8 +326,9 @@ def _has_long_line(body: bytes) -> bool:
 
 
 #: A format is made with the ``unfinished`` that its predecessor left. (``asciicast`` needs more.)
-FORMATS: dict[str, type[CriLines] | type[JsonLines] | type[RawLines]] = {
+FORMATS: dict[str, type[CriLines] | type[JsonLines] | type[RawLines] | type[ShimmyLines]] = {
     "cri": CriLines,
     "json-file": JsonLines,
     "raw": RawLines,
+    "shimmy": ShimmyLines,
 }

@@ -142,16 +142,39 @@ def _cri_item(line: bytes) -> Item:
         time, stream, tags, text = line.split(b" ", 3)
         tag, *more = tags.split(b":")
         piece = Piece(_STREAMS[stream], parse_rfc3339(time.decode()), text + _ENDS[tag])
-        return _cri_hole(more) if tag == b"F" and more[:1] == [b"gap"] else piece
+        return _told_hole(more[1:]) if tag == b"F" and more[:1] == [b"gap"] else piece
     except (ValueError, KeyError, OverflowError):
         return Corrupt(max(0, len(line) + 1 - _PREFIX))
 
 
-def _cri_hole(tags: list[bytes]) -> Hole:
-    _, start, end = tags
+def _told_hole(bounds: list[bytes]) -> Hole:
+    start, end = bounds
     if not (start.isdigit() and end.isdigit()):
-        raise ValueError(f"{tags!r:.80} is not a gap")
+        raise ValueError(f"{bounds!r:.80} is not a gap")
     return _hole(int(start), int(end))
+
+
+# shimmy: a line's time ends in +00:00, a piece's in Z, a gap's in -00:00.
+
+_SHIMMY_AROUND = len("2024-05-01T12:00:00.000000001+00:00 stdout ")
+
+_SHIMMY_ENDS = {b"Z": b"", b"+00:00": b"\n"}
+
+
+def parse_shimmy(text: bytes) -> Iterator[Item]:
+    """Yield what whole lines of ``text`` say, as ``parse_cri`` does."""
+    return _merged(map(_shimmy_item, text.split(b"\n")[:-1]))
+
+
+def _shimmy_item(line: bytes) -> Item:
+    try:
+        time, stream, text = line.split(b" ", 2)
+        if time.endswith(b"-00:00"):
+            return _told_hole(text.split(b" ", 1)[0].split(b":"))
+        end = _SHIMMY_ENDS[b"Z" if time.endswith(b"Z") else time[-6:]]
+        return Piece(_STREAMS[stream], parse_rfc3339(time.decode()), text + end)
+    except (ValueError, KeyError, OverflowError):
+        return Corrupt(max(0, len(line) + 1 - _SHIMMY_AROUND))
 
 
 # json-file
@@ -215,6 +238,7 @@ GRAMMARS = {
     "cri": Grammar(parse_cri, has_lines=True),
     "json-file": Grammar(parse_json, has_lines=True),
     "raw": Grammar(parse_raw, has_lines=False),
+    "shimmy": Grammar(parse_shimmy, has_lines=True),
 }
 
 

@@ -80,6 +80,10 @@ def write(form: str, record: Record) -> bytes:
     if form == "cri":
         prefix = f"{rfc3339(record.time)} {STREAM_NAMES[record.stream]} {'PF'[ended]} "
         return prefix.encode() + record.data + b"\n" * (not ended)
+    if form == "shimmy":
+        time = rfc3339(record.time).replace("Z", "+00:00" if ended else "Z")
+        prefix = f"{time} {STREAM_NAMES[record.stream]} "
+        return prefix.encode() + record.data + b"\n" * (not ended)
     value: dict[str, object] = {
         "log": record.data.decode(errors="replace"),
         "stream": STREAM_NAMES[record.stream],
@@ -95,6 +99,9 @@ def write_gap(form: str, start: int, end: int) -> bytes:
     text = f"attachd: {end - start} bytes of output are missing here: No space left on device"
     if form == "cri":
         return f"{rfc3339(NOW)} stderr F:gap:{start}:{end} {text}\n".encode()
+    if form == "shimmy":
+        time = rfc3339(NOW).replace("Z", "-00:00")
+        return f"{time} stderr {start}:{end} {text}\n".encode()
     value = {
         "log": text + "\n",
         "stream": "stderr",
@@ -115,6 +122,7 @@ def truth_of(form: str, records: list[Record]) -> Truth:
 TRICKS = [
     b"2024-05-01T12:00:00.000000000Z stdout F ",
     b"\n2024-05-01T12:00:00.000000000Z stderr P x",
+    b"\n2024-05-01T12:00:00.000000000-00:00 stderr 1:2 x",
     b'{"log":"x\\n","stream":"stdout","time":"2024-05-01T12:00:00.000000000Z"}\n',
     b'","raw":"AAAA',
     b"\r\n",

@@ -25,7 +25,7 @@ from attachd.history.counting import Chunk, Counter
 from attachd.state.logparse import GRAMMARS, Corrupt
 
 every_form = pytest.mark.parametrize("form", list(GRAMMARS))
-with_lines = pytest.mark.parametrize("form", ["cri", "json-file"])
+with_lines = pytest.mark.parametrize("form", ["cri", "json-file", "shimmy"])
 
 
 @pytest.fixture

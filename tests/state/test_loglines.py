@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attachd.state import loglines
-from attachd.state.loglines import FORMATS, MAX_LINE, CriLines, JsonLines, RawLines
+from attachd.state.loglines import (
+    FORMATS,
+    MAX_LINE,
+    CriLines,
+    JsonLines,
+    RawLines,
+    ShimmyLines,
+)
 from attachd.state.ring import STDERR, STDOUT, STREAM_NAMES, STREAMS
 from attachd.state.times import rfc3339
 
@@ -46,6 +53,17 @@ def parse_cri(text: bytes) -> list[tuple[int, int]]:
     return output
 
 
+def parse_shimmy(text: bytes) -> list[tuple[int, int]]:
+    """The same for shimmy."""
+    output: list[tuple[int, int]] = []
+    for line in text.split(b"\n")[:-1]:
+        time, name, rest = line.split(b" ", 2)
+        stream = STDOUT if name == b"stdout" else STDERR
+        output += [(stream, byte) for byte in rest + b"\n" * time.endswith(b"+00:00")]
+        assert len(rest) <= MAX_LINE
+    return output
+
+
 def parse_json(text: bytes) -> list[tuple[int, int]]:
     """The same for json-file."""
     output: list[tuple[int, int]] = []
@@ -63,7 +81,9 @@ def parse_json(text: bytes) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize(
-    ("form", "parse"), [(CriLines, parse_cri), (JsonLines, parse_json)], ids=["cri", "json"]
+    ("form", "parse"),
+    [(CriLines, parse_cri), (JsonLines, parse_json), (ShimmyLines, parse_shimmy)],
+    ids=["cri", "json", "shimmy"],
 )
 @given(script=pieces)
 def test_a_log_gives_back_all_output_in_its_order(form, parse, script) -> None:
@@ -112,6 +132,9 @@ def test_gaps_are_records_in_their_place() -> None:
         "log": told.decode() + "\n", "stream": "stderr", "time": rfc3339(1), "gap": [5, 105],
     }  # fmt: skip
     assert RawLines().gap(5, 105, 1, "") is None
+    shimmys = ShimmyLines().gap(5, 105, 1, "No space left on device")
+    time = rfc3339(1).replace("Z", "-00:00").encode()
+    assert shimmys == time + b" stderr 5:105 " + told + b"\n"
 
 
 def test_an_unfinished_line_is_known_also_to_a_successor() -> None:
@@ -258,5 +281,15 @@ def test_long_lines_do_not_depend_on_cuts_either(lengths, cuts) -> None:
 
 
 def test_formats_have_the_names_of_the_option() -> None:
-    """``--log cri:PATH``, ``--log json-file:PATH`` and ``--log raw:PATH``."""
-    assert {"cri": CriLines, "json-file": JsonLines, "raw": RawLines} == FORMATS
+    """``--log cri:PATH``, ``--log json-file:PATH`` and ``--log raw:PATH``; and a door's."""
+    named = {"cri": CriLines, "json-file": JsonLines, "raw": RawLines}
+
+    assert named | {"shimmy": ShimmyLines} == FORMATS
+
+
+def test_a_shimmy_log_has_three_fields_as_conmans_tests_read_it() -> None:
+    """Time, stream and the line, an empty one too, in the zone that shimmy writes."""
+    text = ShimmyLines().feed(STDERR, 0, 1, b"stderr line\n\n")
+    time = rfc3339(1).replace("Z", "+00:00")
+
+    assert text.decode().split("\n") == [f"{time} stderr stderr line", f"{time} stderr ", ""]

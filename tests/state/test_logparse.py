@@ -37,7 +37,7 @@ from attachd.state.times import parse_rfc3339
 TIME = "2024-05-01T12:00:00.000000000Z"
 PREFIX = f"{TIME} stdout F ".encode()
 
-with_lines = pytest.mark.parametrize("form", ["cri", "json-file"])
+with_lines = pytest.mark.parametrize("form", ["cri", "json-file", "shimmy"])
 every_form = pytest.mark.parametrize("form", list(GRAMMARS))
 
 
@@ -132,6 +132,7 @@ def test_only_raw_may_be_cut_anywhere() -> None:
         "cri": True,
         "json-file": True,
         "raw": False,
+        "shimmy": True,
     }
 
 

@@ -6,10 +6,11 @@ import socket
 import stat
 from typing import NamedTuple
 
-from attachd.doors.conmon import places
+from attachd.doors import places
 from attachd.doors.conmon.control import last_size
 from attachd.doors.conmon.pipes import Pipes, line, tell
-from attachd.doors.conmon.wishes import ATTACH, CONTROL, PLACES, STATUS, SYNC, WINDOW
+from attachd.doors.conmon.wishes import CONTROL, STATUS, SYNC, WINDOW
+from attachd.doors.ways import ATTACH, PLACES
 from attachd.errors import AttachdError, RuntimeFailed
 from attachd.keeper import console, files
 from attachd.keeper.caller import Early, Ways

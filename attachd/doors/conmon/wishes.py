@@ -5,10 +5,8 @@ from typing import NamedTuple
 
 from attachd.keeper.caller import DOOR
 
-ATTACH = f"{DOOR}attach"  #: the listening socket of the guests
 CONTROL = f"{DOOR}ctl"  #: FIFO, open for reading and writing: it never comes to its end
 WINDOW = f"{DOOR}winsz"  #: the same
-PLACES = f"{DOOR}places"  #: memfd (`places`)
 SYNC = f"{DOOR}sync"  #: the manager's pipe
 STATUS = f"{DOOR}status"  #: where a launcher that stays (``--sync``) reads the exit status
 

@@ -1,43 +1,54 @@
-"""A guest: one client of the attach socket, as conmon has them (`protocol` in docs/podman.md).
+"""A guest: one client of an attach socket that is not ours, but conmon's or shimmy's.
 
-To it go packets of a stream's number and at most 8192 bytes; from it come packets of bare stdin.
+To it go pieces of output, each with its stream's number before it; from it comes bare stdin.
 There is no history and no exit code; the end is the end of the connection.
 """
 
 import contextlib
+import errno
 import math
 import select
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
 
 import trio
 
-from attachd.doors.conmon.places import Place
+from attachd.doors.places import Place
 from attachd.errors import Refused
 from attachd.history.reading import Chunk
 from attachd.live.brake import Brake
 from attachd.live.feed import Bell
 from attachd.live.program import Program
 from attachd.live.stdin import WINDOW
-from attachd.state.ring import STDERR, STDOUT, Cursor, Missed
+from attachd.state.ring import STDERR, Cursor, Missed
 from attachd.state.sizes import NO_SIZE
 from attachd.wire import messages as say
 
-#: What conmon calls the streams (conmon's utils.h: stdin 1, stdout 2, stderr 3).
-NUMBERS = {STDOUT: b"\2", STDERR: b"\3"}
-
-#: Podman reads a packet into 8193 bytes, and what does not fit is lost to it.
-PACKET_BYTES = 8192
-
-#: A guest's packet; conmon cuts longer ones.
+#: As much of its input is taken at once; conmon cuts longer packets.
 INPUT_BYTES = 32768
 
-#: So many packets are read from the ring at once, and given before others have a turn.
-BATCH_BYTES = 16 * PACKET_BYTES
+#: So much is read from the ring at once, and given before others have a turn.
+BATCH_BYTES = 128 * 1024
 
 #: How often somebody looks again who may not write, or whose stdin does not fit anywhere.
 PAUSE_SECONDS = 0.05
+
+
+class Speech(NamedTuple):
+    """How output is said to guests."""
+
+    numbers: Mapping[int, bytes]  #: what each stream is called: one byte
+    most: int  #: so many bytes of output fit into one piece
+    #: called with socket and piece; returns the piece that is left to be said. Raises OSError.
+    give: Callable[[socket.socket, bytes], bytes]
+
+
+def give_packet(peer: socket.socket, piece: bytes) -> bytes:
+    """Send a piece as one packet, where the kernel keeps packets apart (SOCK_SEQPACKET)."""
+    peer.send(piece)
+    return b""
 
 
 class Guest:
@@ -52,6 +63,7 @@ class Guest:
         peer: socket.socket,
         place: Place,
         program: Program,
+        speech: Speech,
         ended: Callable[["Guest"], Awaitable[None]],
         *,
         holds_up: bool,
@@ -66,11 +78,12 @@ class Guest:
         self.listens = True  #: its input has not ended
         self._peer = peer
         self._program = program
+        self._speech = speech
         self._ended = ended
         self._cursor = Cursor(place.offset)
         self._recall = program.memory.open()
         self._brake = Brake(program.feed, math.inf) if holds_up else None
-        self._pieces: deque[tuple[int, bytes]] = deque()  #: offset after it, packet
+        self._pieces: deque[tuple[int, bytes]] = deque()  #: offset after it, piece
         self._bell = program.feed.subscribe()
         self._acknowledged = Bell()
         self._delivered = 0
@@ -81,6 +94,13 @@ class Guest:
     def behind(self) -> bool:
         """True while it has not been given all output."""
         return self.place.offset < self._program.feed.index.newest
+
+    @property
+    def has_gone(self) -> bool:
+        """True when the other side has closed the connection, both ways (poll(2), POLLHUP)."""
+        poller = select.poll()
+        poller.register(self._peer, 0)
+        return bool(poller.poll(0))
 
     async def wait_gone(self) -> None:
         """Return when the other side has closed the connection, both ways.
@@ -135,8 +155,8 @@ class Guest:
         """Give it output as it comes. Raises OSError when it has gone."""
         while True:
             while self._pieces:
-                end, packet = self._pieces[0]
-                await self._send(packet)
+                end, piece = self._pieces[0]
+                await self._send(piece)
                 self.place.offset = end
                 self._pieces.popleft()
             if self._brake is not None:
@@ -153,13 +173,17 @@ class Guest:
             else:
                 await self._bell.wait()
 
-    async def _send(self, packet: bytes) -> None:
-        while True:
+    async def _send(self, piece: bytes) -> None:
+        """Say one piece. Raises OSError when the guest has gone."""
+        while piece:
             try:
-                self._peer.send(packet)
-                return
+                piece = self._speech.give(self._peer, piece)
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self._peer)
+            except OSError as error:
+                if error.errno != errno.ETOOMANYREFS:
+                    raise
+                await trio.sleep(PAUSE_SECONDS)  # descriptors on their way (unix(7))
 
     def _overtaken(self) -> bool:
         """True when only a log has what is to be given next."""
@@ -181,16 +205,17 @@ class Guest:
         return True
 
     def _cut(self, step: Chunk | Missed) -> None:
-        """Make packets; a hole is told on stderr, since the protocol has no other words."""
+        """Make pieces; a hole is told on stderr, since the protocol has no other words."""
         if isinstance(step, Missed):
             size = step.end - step.start
             self._program.feed.count_gap(size)
             words = f"\nattachd: {size} bytes of output are missing here\n".encode()
-            self._pieces.append((step.end, NUMBERS[STDERR] + words))
+            self._pieces.append((step.end, self._speech.numbers[STDERR] + words))
             return
-        for at in range(0, len(step.data), PACKET_BYTES):
-            part = step.data[at : at + PACKET_BYTES]
-            self._pieces.append((step.start + at + len(part), NUMBERS[step.stream] + part))
+        number, most = self._speech.numbers[step.stream], self._speech.most
+        for at in range(0, len(step.data), most):
+            part = step.data[at : at + most]
+            self._pieces.append((step.start + at + len(part), number + part))
 
     # Input
 
