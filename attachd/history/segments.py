@@ -17,7 +17,12 @@ _TRIES = 5
 #: An offset in a name has so many digits at least, so that names sort as offsets do.
 _NAME_DIGITS = 15
 
-_ROTATED = re.compile(rf"\.([0-9]{{{_NAME_DIGITS},}})(?:-([0-9]+))?(?:\.(gz|zst))?", re.ASCII)
+#: What a file may be packed with, by the suffix of its name (RFC 1952, RFC 8878).
+PACKINGS = ("gz", "zst")
+
+_ROTATED = re.compile(
+    rf"\.([0-9]{{{_NAME_DIGITS},}})(?:-([0-9]+))?(?:\.({'|'.join(PACKINGS)}))?", re.ASCII
+)
 
 
 class Segment(NamedTuple):
@@ -56,7 +61,7 @@ def parse_rotated_name(base: str, name: str) -> Rotated | None:
 def packing_of(name: str) -> str:
     """Return how a file of this name is packed: "gz", "zst" or ""."""
     suffix = name.rpartition(".")[2]
-    return suffix if suffix in ("gz", "zst") else ""
+    return suffix if suffix in PACKINGS else ""
 
 
 class Kept(NamedTuple):

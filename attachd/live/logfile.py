@@ -257,6 +257,8 @@ class LogFile:
             if fits < len(data):
                 end = self._cursor.offset = chunk.start + fits
                 data = data[:fits]
+            if not data and not parts:
+                parts.append(self._lines.flush())
             if data:
                 parts.append(self._lines.feed(chunk.stream, chunk.start, chunk.time, data))
                 room -= len(parts[-1]) if room < sys.maxsize else 0
@@ -269,27 +271,30 @@ class LogFile:
         limit, words = self._care.limits.max_size, self._words
         if not limit or not self._shelf.regular:
             return sys.maxsize
-        if words.size >= limit:
-            self._rotate()
+        if words.size >= limit and self._written < self._feed.index.newest:
+            self._rotate()  # for something: a full file stays until there is more
         return max(0, limit - self._words.size)
 
     def _fitting(self, data: bytes, room: int, *, first: bool) -> int:
-        """Return how much of ``data`` goes into this file now; at least a line, if it is first."""
+        """Return how much of ``data`` goes into this file now; nothing if that must be another.
+
+        If it is ``first``, that is at least a line, unless what is held is to go out before.
+        """
         if room == sys.maxsize:
             return len(data)
         held, overhead = self.offset - len(data) - self._written, self._lines.overhead
-        if held > 0:
-            room -= (
-                held + overhead + 1
-            )  # it is a record of its own when the other stream speaks
+        if held > 0:  # it is a record of its own when the other stream speaks
+            room -= held + overhead + 1
         if cost(data, overhead) <= room:
             return len(data)
         fits = fitting(data, room, overhead)
         if fits or not first:
             return fits
+        # What is held may go out before, as a piece; otherwise a line is never too long.
+        least = 0 if held > 0 and self._care.cuts else _line(data)
         if self._rotate():
-            return self._fitting(data, self._care.limits.max_size, first=False) or _line(data)
-        return _line(data)
+            return self._fitting(data, self._care.limits.max_size, first=False) or least
+        return least
 
     def _is_due(self) -> bool:
         """True when the open line has been open for too long, or keeps half the ring in use."""

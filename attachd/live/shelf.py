@@ -22,6 +22,7 @@ import trio
 
 from attachd.errors import UsageError
 from attachd.history.segments import (
+    PACKINGS,
     Kept,
     Segment,
     packing_of,
@@ -123,10 +124,8 @@ class Shelf:
         self._read_list()
         self._drop_what_never_was()
         for entry in self.entries[:-1]:
-            suffix = packing_of(entry.name)
-            if suffix:  # a server before us may have died before it removed the plain one
-                plain = entry.name.removesuffix(f".{suffix}")
-                files.remove_file(os.path.join(self._directory, plain))
+            if parse_rotated_name(self._base, entry.name):
+                self._finish_squeezing(entry)
 
     @property
     def inode(self) -> int:
@@ -256,16 +255,34 @@ class Shelf:
         with contextlib.suppress(OSError):
             os.chown(beside, before.st_uid, before.st_gid)
         os.utime(beside, ns=(before.st_atime_ns, before.st_mtime_ns))
-        os.rename(beside, path + suffix)
-        self._write_list(
-            tuple(
-                e._replace(name=name + suffix, inode=now.st_ino) if e.name == name else e
-                for e in self.entries
+        entries = self.entries
+        try:
+            self._tell_list(
+                tuple(
+                    e._replace(name=name + suffix, inode=now.st_ino) if e.name == name else e
+                    for e in entries
+                )
             )
-        )
+            os.rename(beside, path + suffix)
+        except OSError:
+            self._write_list(entries)
+            raise
         files.remove_file(path)
 
     # Inside
+
+    def _finish_squeezing(self, entry: Entry) -> None:
+        """Do what a server before us may have died before; touch nothing of anybody else's."""
+        suffix, path = packing_of(entry.name), os.path.join(self._directory, entry.name)
+        if not suffix:
+            for packing in PACKINGS:
+                files.remove_file(f"{path}.{packing}.new")
+            return
+        with contextlib.suppress(OSError):
+            if _has_inode(f"{path}.new", entry.inode):
+                os.rename(f"{path}.new", path)
+            if _has_inode(path, entry.inode):
+                files.remove_file(path.removesuffix(f".{suffix}"))
 
     @property
     def _directory(self) -> str:
@@ -300,6 +317,8 @@ class Shelf:
         for number in range(1000):
             name = rotated_name(self._base, self.entries[-1].first, number)
             path = os.path.join(self._directory, name)
+            if any(os.path.lexists(f"{path}.{packing}") for packing in PACKINGS):
+                continue  # it would be overwritten when ours is compressed
             try:
                 os.link(self._path, path, follow_symlinks=False)
             except FileExistsError:
@@ -458,3 +477,11 @@ class Shelf:
 
 def _inode(fd: int) -> int:
     return os.fstat(fd).st_ino
+
+
+def _has_inode(path: str, inode: int) -> bool:
+    """True when it is this file that is there."""
+    try:
+        return os.stat(path, follow_symlinks=False).st_ino == inode
+    except OSError:
+        return False

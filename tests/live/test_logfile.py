@@ -8,6 +8,7 @@ import errno
 import gzip
 import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -268,8 +269,36 @@ async def test_old_files_go_and_the_reader_is_told(benches) -> None:
     assert found == bench.said[-len(found) :]
 
 
+def compressed(plain: str) -> str:
+    """Be the child that compresses: return the path of what it has made beside the file."""
+    beside = f"{plain}.gz.new"
+    Path(beside).write_bytes(gzip.compress(Path(plain).read_bytes()))
+    return beside
+
+
 class _Death(BaseException):
     """The server is killed here."""
+
+
+@contextlib.contextmanager
+def dying_at(monkeypatch, step: int) -> Iterator[None]:
+    """Be killed at this change of a directory, counted from 0, if there are so many."""
+    left = step
+
+    def deadly(act: Callable[..., object]) -> Callable[..., object]:
+        def act_or_die(*words: object, **options: object) -> object:
+            nonlocal left
+            if not left:
+                raise _Death
+            left -= 1
+            return act(*words, **options)
+
+        return act_or_die
+
+    with monkeypatch.context() as patch, contextlib.suppress(_Death):
+        for name in ("link", "unlink", "rename"):
+            patch.setattr(os, name, deadly(getattr(os, name)))
+        yield
 
 
 @pytest.mark.parametrize("most", [0, 3])
@@ -289,21 +318,7 @@ async def test_a_death_while_a_file_is_rotated_leaves_neither_a_wrong_list_nor_a
     await bench.write()
     bench.care = Care(limits=Limits(max_files=most))
     bench.server()
-    left = after
-
-    def deadly(act):
-        def act_or_die(*words: object, **options: object) -> object:
-            nonlocal left
-            if not left:
-                raise _Death
-            left -= 1
-            return act(*words, **options)
-
-        return act_or_die
-
-    with monkeypatch.context() as patch, contextlib.suppress(_Death):
-        for name in ("link", "unlink", "rename"):
-            patch.setattr(os, name, deadly(getattr(os, name)))
+    with dying_at(monkeypatch, after):
         bench.log._rotate(now=True)
     bench.server()
     bench.hand_over()
@@ -380,6 +395,99 @@ async def test_files_of_an_earlier_container_are_the_oldest(benches) -> None:
     bench.log._rotate(now=True)
 
     assert bench.names() == ["x.log", "x.log.000000000000000-2"]
+
+
+@pytest.mark.parametrize("after", range(5))
+async def test_a_death_while_a_file_is_compressed_leaves_one_of_the_two(
+    benches, monkeypatch, after
+) -> None:
+    """The one that the list names, and nothing that no list names."""
+    bench = benches()
+    bench.output(STDOUT, b"one\n")
+    await bench.write()
+    bench.log._rotate(now=True)
+    plain = bench.shelf.next_to_squeeze()
+    beside = compressed(plain)
+    with dying_at(monkeypatch, after):
+        bench.shelf.squeezed(plain, beside, ".gz")
+    bench.server()
+
+    assert bench.names() == sorted(bench.listed())
+    assert bench.read() == (bench.said, [])
+
+
+@pytest.mark.parametrize("is_ours_packed", [False, True])
+async def test_what_others_have_compressed_or_unpacked_stays(benches, is_ours_packed) -> None:
+    """It is the only one there is: nothing that a server before us had begun."""
+    bench = benches()
+    bench.output(STDOUT, b"one\n")
+    await bench.write()
+    bench.log._rotate(now=True)
+    plain = bench.shelf.next_to_squeeze()
+    beside = compressed(plain)
+    if is_ours_packed:
+        os.link(plain, bench.directory / "unpacked")
+        bench.shelf.squeezed(plain, beside, ".gz")
+        os.unlink(f"{plain}.gz")
+        os.rename(bench.directory / "unpacked", plain)
+    else:
+        os.rename(beside, f"{plain}.gz")
+        os.unlink(plain)
+    there = bench.names()
+    bench.server()
+
+    assert bench.names() == there
+
+
+@pytest.mark.parametrize("what", ["the list", "the name"])
+async def test_a_file_that_cannot_take_its_place_compressed_stays_plain(
+    benches, monkeypatch, what
+) -> None:
+    """A full disk has no room for the list, say; the plain file goes only after both."""
+    bench = benches()
+    bench.output(STDOUT, b"one\n")
+    await bench.write()
+    bench.log._rotate(now=True)
+    plain = bench.shelf.next_to_squeeze()
+    beside = compressed(plain)
+    rename = os.rename
+
+    def fail(source: str, target: str) -> None:
+        if source.startswith(str(bench.path)) == (what == "the name"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail)
+        with pytest.raises(OSError, match="No space"):
+            bench.shelf.squeezed(plain, beside, ".gz")
+    os.unlink(beside)
+
+    assert bench.listed() == bench.names()[::-1] == [os.path.basename(plain), "x.log"]
+    assert bench.shelf.next_to_squeeze() == plain
+    assert bench.read() == (bench.said, [])
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+async def test_a_rotated_file_of_an_earlier_container_is_not_overwritten(
+    benches, suffix
+) -> None:
+    """Neither by ours nor by what ours is compressed to, whichever of the two is there."""
+    bench = benches()
+    theirs = bench.directory / f"x.log.000000000000000{suffix}"
+    theirs.write_bytes(b"theirs\n")
+    bench.output(STDOUT, b"one\n")
+    await bench.write()
+    bench.log._rotate(now=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(squeeze, bench.log, bench.shelf, "gzip")
+        done = lambda: bench.shelf.next_to_squeeze() is None  # noqa: E731
+        await trio.to_thread.run_sync(wait_for, done)
+        nursery.cancel_scope.cancel()
+
+    assert theirs.read_bytes() == b"theirs\n"
+    assert bench.names() == sorted(["x.log", theirs.name, "x.log.000000000000000-1.gz"])
+    assert bench.read() == (bench.said, [])
 
 
 async def test_compressed_files_are_read_like_others(benches) -> None:
@@ -919,6 +1027,7 @@ async def test_the_line_that_crosses_the_maximum_is_the_last_one(benches, form, 
         kept, gaps = bound.read()
         assert (kept, gaps) == (bound.said[: len(kept)], [])
         assert bound.log.dropped == len(bound.said) - len(kept)
+        assert bound.log.segments()[-1].end == len(kept)
 
 
 async def test_the_maximum_counts_what_was_rotated_away_and_removed(benches) -> None:
@@ -1006,3 +1115,17 @@ def test_no_file_is_larger_than_its_maximum(tmp_path_factory, says, before) -> N
             bench.close()
 
     trio.run(main)
+
+
+async def test_a_held_line_has_its_room_when_the_other_stream_speaks(benches) -> None:
+    """It becomes a record of its own before that: both are reckoned with, to the byte."""
+    for size in range(60, 130):
+        bench = benches(limits=Limits(max_size=200), cuts=True)
+        bench.output(STDOUT, b"a" * 10)
+        await bench.write()
+        bench.output(STDERR, b"b" * size)
+        await bench.finish()
+
+        sizes = [len((bench.directory / name).read_bytes()) for name in bench.names()]
+        assert max(sizes) <= 200
+        assert len(sizes) == 1 + (2 * 41 + 10 + size > 200)
