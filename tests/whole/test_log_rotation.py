@@ -182,6 +182,22 @@ def test_limits_are_kept(shop) -> None:
     assert not outside.exists()
 
 
+def test_what_somebody_has_saved_is_not_removed(shop) -> None:
+    """rm removes the log files that have the names which we gave them, and no other file."""
+    outside = shop.scratch / "saved-logs"
+    options = ("-i", "--log", outside / "c.log")
+    box = shop.run("sh", "-c", "echo one; cat", options=options)
+    wait_for(lambda: (outside / "c.log").read_bytes())
+    shop.call("attachctl", "rotate", box)
+    (outside / "c.log.000000000000000").rename(outside / "saved")
+    shop.call("attach", "--from", "live", box, input=b"two\n")
+    shop.ended(box)
+    assert history(shop, box) == b"one\ntwo\n"
+    shop.call("attachctl", "rm", box)
+
+    assert [path.name for path in outside.iterdir()] == ["saved"]
+
+
 # History and live are one sequence
 
 
