@@ -14,7 +14,7 @@ from attachd.doors.conmon.options import Options
 from attachd.doors.conmon.pipes import Pipes
 from attachd.doors.conmon.translation import bundle_of, config_of, link_of
 from attachd.errors import AttachdError
-from attachd.keeper import birth
+from attachd.keeper import birth, console
 from attachd.keeper.config import Config
 from attachd.keeper.processes import PASS_ALL
 
@@ -37,6 +37,10 @@ def launch(options: Options, drivers: tuple[Driver, ...]) -> int:
     pipes.wait_start()
     read, write = os.pipe2(os.O_CLOEXEC) if options.sync else (-1, -1)
     config = config_of(options, drivers)
+    if config.terminal:
+        # Podman's own, whose size it also says, but a busy keeper may hear that after the
+        # program has asked for it.
+        config = config._replace(own_size=console.own_size())
     held = tuple(fd for fd in open_descriptors() if fd not in (read, write))
     manager = Manager(pipes, _wanted(options, config), write, held)
     for name in ("_OCI_SYNCPIPE", "_OCI_STARTPIPE", "_OCI_ATTACHPIPE"):
