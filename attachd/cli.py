@@ -300,13 +300,11 @@ def _attaches(wish: "argparse.Namespace") -> bool:
 
 def _own_size(wish: "argparse.Namespace") -> Size | None:
     """Return the size of our terminal when the container's is to be seen in it."""
-    for fd in (1, 0, 2) if _attaches(wish) else ():
-        try:
-            size = Size(*os.get_terminal_size(fd))
-        except OSError:
-            continue
-        return size if size.usable else None
-    return None
+    if not _attaches(wish):
+        return None
+    from attachd.keeper.console import own_size
+
+    return own_size()
 
 
 def _absolute(path: str) -> str:

@@ -106,18 +106,8 @@ def _prepare(
         stdio = _make_stdio(config)
         ring, header = descriptors.make_ring(config.ring_size)
         parcels_end, post = parcels.make()
-        table = descriptors.Table(
-            directory=directory,
-            header=header,
-            ring=ring,
-            intake=os.memfd_create("attachd-stdin", os.MFD_CLOEXEC),
-            listener=descriptors.make_listener(directory, files.SOCKET),
-            news=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
-            orders=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
-            parcels=parcels_end,
-            kept=descriptors.named_logs(logs) | dict(ways.kept),
-            **stdio.ours,
-        )
+        table = descriptors.make_table(directory, ring, header, parcels_end, stdio.ours)
+        table = table._replace(kept=descriptors.named_logs(logs) | dict(ways.kept))
         access.open_to(config.rights, config.root, directory)
     except BaseException:
         descriptors.unmake(made)

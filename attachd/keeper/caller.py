@@ -22,7 +22,7 @@ DOOR = "door/"
 
 
 class Early(Protocol):
-    """What the caller may want before a server can give it."""
+    """What the caller may want before a server can give it, or while none is there."""
 
     @property
     def fds(self) -> list[int]:

@@ -63,6 +63,17 @@ def receive(listener: int) -> int:
     return fds[0]
 
 
+def own_size() -> Size | None:
+    """Return the size of the terminal that we were started in; None without one."""
+    for fd in (1, 0, 2):
+        try:
+            size = Size(*os.get_terminal_size(fd))
+        except OSError:
+            continue
+        return size if size.usable else None
+    return None
+
+
 def set_size(terminal: int, size: Size) -> None:
     """Give the terminal a size; its foreground programs get SIGWINCH when it differs."""
     termios.tcsetwinsize(terminal, (size.rows, size.columns))

@@ -129,7 +129,7 @@ class Keeper:
         self._start_at: float | None = None
         self._renewal: _Renewal | None = None
         self._room = parcels.Room()
-        self.early: Early | None = None  #: until there is a server
+        self.early: Early | None = None  #: what a server may be too late for
         self.held: list[int] = []  #: to be closed when the container has ended
 
     def run(self, *, start: bool = True) -> None:
@@ -164,8 +164,6 @@ class Keeper:
             waits.append(NO_ROOM_MILLISECONDS)
         poller = select.poll()
         theirs = self._strangers.fds() if self._strangers is not None else []
-        if self._header.up:
-            self.early = None
         if self.early is not None:
             self.early.look()
             theirs += self.early.fds

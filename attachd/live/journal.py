@@ -175,13 +175,15 @@ class JournalLog:
             while True:
                 if self._feed.ended:
                     patience = min(patience, trio.current_time() + self._care.patience)
-                late = trio.current_time() >= patience
+                now = trio.current_time()
+                late = now >= patience and bool(self._error) and self._has_stalled
                 if self._step(give_up=late):
                     await trio.lowlevel.checkpoint()
                 elif self._feed.ended and self._is_done(late=late):
                     break
                 else:
-                    with trio.move_on_at(min(self._wake_time(), patience)):
+                    until = patience if now < patience else float("inf")
+                    with trio.move_on_at(min(self._wake_time(), until)):
                         await self._bell.wait()
             nursery.cancel_scope.cancel()
         self._feed.unsubscribe(self._bell)

@@ -42,6 +42,7 @@ class Past:
         self._error = ""  #: why the file could not be written; empty when it was
         self._kept = (0, b"")  #: what the file says of them; true up to the oldest byte held
         self.timeline = Timeline([Change(1, 0, time.time_ns(), first)])
+        self.continued = False  #: a server before us has left what it knew
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             self._adopt(files.read_json(self._path))
         feed.before_forget = self._before_forget
@@ -105,6 +106,7 @@ class Past:
         at = int(str(record["at"]))
         self._kept, self._modes = (at, kept), modes
         self._at = max(at, self._feed.index.held)
+        self.continued = True
         self.timeline = Timeline(changes)
 
     def _write(self, at: int, modes: bytes) -> None:

@@ -22,7 +22,8 @@ class Screen:
         self._wanted = past.timeline.last.size
         self._quiet = True  #: no change was made just now
         self._bell = Bell()
-        terminal.set_size(self._wanted)  # a death between note and change: repeat
+        if past.continued:  # a death between note and change: repeat
+            terminal.set_size(self._wanted)
 
     @property
     def size(self) -> Size:

@@ -3,7 +3,7 @@
 from attachd_clients.outcome import sentence
 from attachd_clients.places import NoSuchContainer, Place, Unreadable
 
-COLUMNS = ("id", "phase", "pid", "end", "bundle")
+COLUMNS = ("id", "name", "phase", "pid", "end", "bundle")
 
 
 def rows(root: str) -> list[dict[str, str]]:
@@ -12,11 +12,12 @@ def rows(root: str) -> list[dict[str, str]]:
 
 
 def table(found: list[dict[str, str]]) -> list[str]:
-    """Return the lines of a table with a head."""
-    head = {name: name.upper() for name in COLUMNS}
+    """Return the lines of a table with a head; only managers' containers have names."""
+    columns = [c for c in COLUMNS if c != "name" or any(row["name"] for row in found)]
+    head = {name: name.upper() for name in columns}
     lines = [head, *found]
-    widths = {name: max(len(row[name]) for row in lines) for name in COLUMNS}
-    return ["  ".join(row[n].ljust(widths[n]) for n in COLUMNS).rstrip() for row in lines]
+    widths = {name: max(len(row[name]) for row in lines) for name in columns}
+    return ["  ".join(row[n].ljust(widths[n]) for n in columns).rstrip() for row in lines]
 
 
 def _row(place: Place) -> dict[str, str] | None:
@@ -30,6 +31,7 @@ def _row(place: Place) -> dict[str, str] | None:
         phase = "lost"
     return {
         "id": place.id,
+        "name": place.name,
         "phase": phase,
         "pid": "" if record else str(state["pid"] or ""),
         "end": sentence(record) if record else "",

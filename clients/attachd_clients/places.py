@@ -66,7 +66,7 @@ class Place:
         """
         found = [
             place for place in cls.all(root)
-            if place.name == word or (len(word) >= _SHORT_ID and place.id.startswith(word))
+            if (word and place.name == word) or (len(word) >= _SHORT_ID and place.id.startswith(word))
         ]  # fmt: skip
         if len(found) > 1:
             ids = ", ".join(place.id[:_SHORT_ID] for place in found)

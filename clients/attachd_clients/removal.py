@@ -9,7 +9,7 @@ import subprocess
 import time
 
 from attachd.errors import Refused, UsageError
-from attachd.history.segments import segments_of
+from attachd.history.segments import parse_rotated_name, segments_of
 from attachd.wire import messages as say
 from attachd_clients.blocking import attach_blocking
 from attachd_clients.conversation import Ended
@@ -131,9 +131,11 @@ def _delete(place: Place, state: dict[str, object], force: bool) -> None:
 def _remove_rotated(place: Place, state: dict[str, object]) -> None:
     """Remove the log files that have a name of ours, but none that another has begun."""
     logs = state.get("logs")
-    for number in range(len(logs) if isinstance(logs, list) else 0):
+    for number, log in enumerate(logs if isinstance(logs, list) else []):
+        base = os.path.basename(os.path.realpath(log["path"]))
         with contextlib.suppress(UsageError):
             for segment in segments_of(place.path, number)[1][:-1]:
-                if segment.start == 0:
+                ours = parse_rotated_name(base, os.path.basename(segment.path))
+                if ours and segment.start == 0:
                     with contextlib.suppress(OSError):
                         os.unlink(segment.path)

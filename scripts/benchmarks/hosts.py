@@ -18,8 +18,10 @@ LIMITS = (
     "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024",
 )  # fmt: skip
 
+#: File locks: those in shared memory are one set for the whole machine, and a new tmpdir frees all.
 _CONF = """
 [engine]
+lock_type = "file"
 conmon_path = ["{conmon}"]
 conmon_env_vars = ["ATTACHD_ROOT={root}"]
 runtime = "runc"

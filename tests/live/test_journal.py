@@ -401,3 +401,22 @@ async def test_a_path_may_be_longer_than_a_socket_name(benches, tmp_path) -> Non
     sink.close()
     journald.close()
     os.close(here)
+
+
+async def test_an_ended_container_waits_for_a_journal_that_is_only_slow(
+    benches, autojump_clock
+) -> None:
+    """However little patience it has: what is taken, ten entries each half second, is not lost."""
+    bench = benches(patience=0.0)
+    for number in range(300):
+        bench.output(STDOUT, b"%d\n" % number)
+    bench.end()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.log.run)
+        while bench.log.written < bench.feed.index.newest:
+            await trio.sleep(0.5)
+            bench.journald.receive(10)
+    bench.journald.receive()
+
+    assert bench.journald.streams() == bench.said
+    assert bench.log.dropped == 0

@@ -1,6 +1,7 @@
 """Logs that never lose or repeat a byte: rotation, full disks, and history without a seam."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -181,6 +182,22 @@ def test_limits_are_kept(shop) -> None:
     assert not outside.exists()
 
 
+def test_what_somebody_has_saved_is_not_removed(shop) -> None:
+    """rm removes the log files that have the names which we gave them, and no other file."""
+    outside = shop.scratch / "saved-logs"
+    options = ("-i", "--log", outside / "c.log")
+    box = shop.run("sh", "-c", "echo one; cat", options=options)
+    wait_for(lambda: (outside / "c.log").read_bytes())
+    shop.call("attachctl", "rotate", box)
+    (outside / "c.log.000000000000000").rename(outside / "saved")
+    shop.call("attach", "--from", "live", box, input=b"two\n")
+    shop.ended(box)
+    assert history(shop, box) == b"one\ntwo\n"
+    shop.call("attachctl", "rm", box)
+
+    assert [path.name for path in outside.iterdir()] == ["saved"]
+
+
 # History and live are one sequence
 
 
@@ -256,6 +273,32 @@ async def test_a_tail_and_a_time_reach_beyond_the_ring(shop) -> None:
     assert [found == counted(30_000)[first:], gaps] == [True, []]
     assert (await collect(shop, box, f"time:{1 << 62}"))[0] == b""
     assert (await collect(shop, box, "time:0"))[0] == counted(30_000)
+
+
+def heaps_of_threads(pid: int) -> list[str]:
+    """Return where glibc has made a heap for other threads: 64 MiB each, most of it reserved."""
+    lines = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    return [
+        words[0]
+        for words, reserved in itertools.pairwise(lines)
+        if (words[1], reserved[1]) == ("rw-p", "---p")
+        and int(reserved[0].partition("-")[2], 16) - int(words[0].partition("-")[0], 16)
+        == 64 << 20
+    ]
+
+
+async def test_threads_that_read_history_keep_no_memory_of_their_own(shop) -> None:
+    """Each would keep what it has needed at most, as long as the server lives."""
+    script = COUNT.format(20_000) + "; cat"
+    box = shop.run("sh", "-c", script, options=("-i", "--ring-size", "65536"))
+    wait_for(lambda: json.loads(shop.ctl("stats", box))["newest"] == len(counted(20_000)))
+    pid = shop.server(box)
+    async with attach(box, root=str(shop.root), since="start", role="viewer") as client:
+        with trio.fail_after(PATIENCE):
+            while not isinstance(event := await client.receive(), say.Output):
+                pass
+    assert event.offset == 0
+    assert heaps_of_threads(pid) == []
 
 
 @pytest.mark.parametrize("harm", ["removed", "cut", "corrupt"])

@@ -253,18 +253,41 @@ def test_our_own_clients_see_the_same_container(shop, conman) -> None:
 
 
 def test_a_server_that_is_killed_costs_conman_nothing(shop, conman) -> None:
-    """Who is attached stays so: input and output go on, without a byte lost or told twice."""
+    """Who is attached stays so: input and output go on.
+
+    Of a death in the very moment of giving a piece the successor cannot know whether it was given,
+    and gives it again: so we ask for something first, which is answered after that moment.
+    """
     box = conman.run("sh", "-c", "read a; echo $a; read b; echo $b", stdin=True)
     client = conman.attach(box)
     client.say(b"before\n")
     client.hear_until(1, b"before\n")
-    os.kill(wait_for(lambda: shop.server(box)), signal.SIGKILL)
+    assert shop.reported(box)["phase"] == "running"
+    os.kill(shop.server(box), signal.SIGKILL)
     client.say(b"after\n")
 
     assert client.hear_all() == {1: b"before\nafter\n", 2: b""}
     assert [line.text for line in conman.log(box)] == ["before", "after"]
     assert conman.ended(box)["exitCode"] == 0
     conman.gone(box)
+    assert not conman.attach_path(box).exists()
+
+
+def test_a_keeper_that_is_killed_costs_conman_nothing(shop, conman) -> None:
+    """Its heir has the attach file, too, and writes the exit file."""
+    box = conman.run("sh", "-c", "read a; echo $a; read b; echo $b; exit 5", stdin=True)
+    client = conman.attach(box)
+    client.say(b"before\n")
+    client.hear_until(1, b"before\n")
+    keeper = conman.pid(box, "shimmy")
+    os.kill(keeper, signal.SIGKILL)
+    wait_for(lambda: shop.reported(box).get("keeper_pid") not in (keeper, None))
+    other = conman.attach(box)
+    other.say(b"after\n")
+
+    assert client.hear_all()[1] == b"before\nafter\n"
+    assert other.hear_all()[1] == b"after\n"
+    assert conman.ended(box)["exitCode"] == 5
     assert not conman.attach_path(box).exists()
 
 

@@ -15,7 +15,7 @@ from attachd.doors.conmon.options import Options
 from attachd.doors.conmon.pipes import Pipes
 from attachd.doors.conmon.translation import bundle_of, config_of, link_of
 from attachd.errors import AttachdError
-from attachd.keeper import birth
+from attachd.keeper import birth, console
 from attachd.keeper.config import Config
 
 _FAILED = 1
@@ -38,6 +38,10 @@ def launch(options: Options, drivers: tuple[Driver, ...]) -> int:
     given = open_descriptors()
     read, write = os.pipe2(os.O_CLOEXEC) if options.sync else (-1, -1)
     config = config_of(options, drivers)
+    if config.terminal:
+        # Podman's own, whose size it also says, but a busy keeper may hear that after the
+        # program has asked for it.
+        config = config._replace(own_size=console.own_size())
     inherited = _inherited(options, set(given) - set(pipes))
     manager = Manager(pipes, _wanted(options, config, inherited), write, given)
     for name in ("_OCI_SYNCPIPE", "_OCI_STARTPIPE", "_OCI_ATTACHPIPE"):

@@ -128,6 +128,7 @@ def _log_care(options: Options) -> LogCare:
         max_size=max(0, options.log_size_max),
         max_files=files,
         max_ever=max(0, options.log_global_size_max),
+        cuts=True,
     )
 
 

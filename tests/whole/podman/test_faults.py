@@ -188,7 +188,9 @@ def test_the_output_before_a_client_came_is_there_on_request(podman_attachd, gat
     name = podman.run("sh", "-c", "echo before; read go </gate/fifo; echo after",
                       options=gate.options)  # fmt: skip
     wait_for(lambda: podman.output(name) == b"before\n")
-    assert podman.told(name)["Id"] in podman.native("attachctl", "ls").decode().split()
+    assert {podman.told(name)["Id"], name} <= {
+        *podman.native("attachctl", "ls").decode().split()
+    }
     client = podman.native_popen("attach", "--from", "start", name)
     assert client.stdout.readline() == b"before\n"
     gate.let_pass()
