@@ -14,7 +14,9 @@ from attachd.doors.conmon.control import (
     parse_size,
     read_lines,
 )
-from attachd.doors.conmon.wishes import CONTROL, STATUS, SYNC, WINDOW, Wishes
+from attachd.doors.conmon.notify import pass_on
+from attachd.doors.conmon.syslog import LEVELS, Syslog
+from attachd.doors.conmon.wishes import CONTROL, NOTIFY, STATUS, SYNC, WINDOW, Wishes
 from attachd.doors.guest import Guest, Speech, give_packet
 from attachd.doors.guests import Guests
 from attachd.doors.places import Places
@@ -41,7 +43,12 @@ _log = logging.getLogger(__name__)
 
 def make(found: Found) -> "Entrance":
     """Return the entrance of a container that came by this door."""
-    return Entrance(found.table.kept, Wishes.of_json(found.settings.door.wishes))
+    wishes = Wishes.of_json(found.settings.door.wishes)
+    logger = logging.getLogger()
+    logger.setLevel(LEVELS[wishes.log_level])
+    if wishes.syslog:
+        logger.addHandler(Syslog(found.settings.container))
+    return Entrance(found.table.kept, wishes)
 
 
 class Entrance:
@@ -76,6 +83,8 @@ class Entrance:
                 nursery.start_soon(self._listen, self._kept[CONTROL], self._obey)
                 nursery.start_soon(self._listen, self._kept[WINDOW], self._resize_window)
                 nursery.start_soon(self._reopen_logs)
+            if NOTIFY in self._kept:
+                nursery.start_soon(pass_on, self._kept[NOTIFY], self._wishes.notify)
             await self._guests.run()
 
     async def finish(self, record: dict[str, object]) -> None:
