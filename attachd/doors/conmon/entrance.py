@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable
 
 import trio
@@ -38,7 +39,9 @@ _log = logging.getLogger(__name__)
 
 def make(found: Found) -> "Entrance":
     """Return the entrance of a container that came by this door."""
-    return Entrance(dict(found.table.kept), Wishes.of_json(found.settings.door.wishes))
+    wishes = Wishes.of_json(found.settings.door.wishes)
+    duties.keep_words(wishes.log_level, found.settings.container, syslog=wishes.syslog)
+    return Entrance(dict(found.table.kept), wishes)
 
 
 class Entrance:
@@ -66,6 +69,8 @@ class Entrance:
             if CONTROL in self._kept:
                 nursery.start_soon(self._listen, self._kept[CONTROL], self._obey)
                 nursery.start_soon(self._listen, self._kept[WINDOW], self._resize_window)
+            if STATUS in self._kept:
+                nursery.start_soon(self._pass_on, self._kept[STATUS])
             await self._guests.run()
 
     async def finish(self, record: dict[str, object]) -> None:
@@ -111,6 +116,16 @@ class Entrance:
         while True:
             await trio.lowlevel.wait_readable(fd)
             read_lines(fd, lines, take)
+
+    async def _pass_on(self, fd: int) -> None:
+        """Give the program what its launcher was signalled; return when that has gone."""
+        while True:
+            await trio.lowlevel.wait_readable(fd)
+            number = os.read(fd, 1)
+            if not number:
+                return
+            with contextlib.suppress(Refused):  # it has ended
+                self._program.process.signal(number[0])
 
     def _obey(self, line: bytes) -> None:
         order = parse_control(line)

@@ -5,6 +5,7 @@ import os
 from attachd.doors.conmon.drivers import JOURNALD, K8S_FILE, PASSTHROUGH, Driver
 from attachd.doors.conmon.options import Options
 from attachd.doors.conmon.wishes import Wishes
+from attachd.errors import AttachdError
 from attachd.ground import state_root
 from attachd.keeper.claim import is_id
 from attachd.keeper.config import Config, Door, LogCare, LogSpec
@@ -69,6 +70,7 @@ def config_of(options: Options, drivers: tuple[Driver, ...]) -> Config:
             options=_verb_options(options),
             own_log=False,
             passthrough=passthrough,
+            listens=listens(options),
             wishes=_wishes(options)._asdict(),
         ),
     )
@@ -124,6 +126,19 @@ def _log_care(options: Options) -> LogCare:
     )
 
 
+def listens(options: Options) -> bool:
+    """Return whether LISTEN_PID is to name the runtime: it names us, or names whom it likes.
+
+    Raises AttachdError when it names nobody.
+    """
+    told = os.environ.get("LISTEN_PID", "")
+    if not told:
+        return False
+    if not (told.isascii() and told.isdigit() and int(told) > 0):
+        raise AttachdError(f"LISTEN_PID is {told!r:.40}, and no pid")
+    return options.replace_listen_pid or int(told) == os.getpid()
+
+
 def _wishes(options: Options) -> Wishes:
     bundle, cid = bundle_of(options), options.cid or ""
     exits = [os.path.join(options.persist_dir, "exit")] if options.persist_dir else []
@@ -138,6 +153,8 @@ def _wishes(options: Options) -> Wishes:
         sockets=(*sockets, *([link] if link else [])),
         exit_key=key if options.exec else "",
         exit_delay=float(options.exit_delay),
+        log_level=options.log_level,
+        syslog=options.syslog,
         syncs_logs=not options.no_sync_log,
         closes_stdin=options.stdin and not options.terminal and not options.leave_stdin_open,
     )

@@ -8,7 +8,7 @@ from attachd.keeper.caller import DOOR
 CONTROL = f"{DOOR}ctl"  #: FIFO, open for reading and writing: it never comes to its end
 WINDOW = f"{DOOR}winsz"  #: the same
 SYNC = f"{DOOR}sync"  #: the manager's pipe
-STATUS = f"{DOOR}status"  #: where a launcher that stays (``--sync``) reads the exit status
+STATUS = f"{DOOR}status"  #: socket to a launcher that stays (`launcher.Stay`)
 
 
 class Wishes(NamedTuple):
@@ -23,6 +23,10 @@ class Wishes(NamedTuple):
     exit_delay: float = 0.0  #: between all that and the exit command
     syncs_logs: bool = False  #: they are on the disk before anybody hears of the end
     closes_stdin: bool = False  #: the end of a guest's input is the end of stdin
+    log_level: str = (
+        "warning"  #: from which on our own words are kept: a value of checks.LEVELS
+    )
+    syslog: bool = False  #: and copied to syslog
 
     @classmethod
     def of_json(cls, told: Mapping[str, object]) -> "Wishes":
@@ -35,6 +39,8 @@ class Wishes(NamedTuple):
             exit_delay=float(str(told["exit_delay"])),
             syncs_logs=bool(told["syncs_logs"]),
             closes_stdin=bool(told["closes_stdin"]),
+            log_level=str(told["log_level"]),
+            syslog=bool(told["syslog"]),
         )
 
 
