@@ -24,7 +24,7 @@ from attachd.keeper import (
 from attachd.keeper.caller import Caller, Reporter
 from attachd.keeper.claim import check_id, claim
 from attachd.keeper.config import Config
-from attachd.keeper.processes import find_runtime
+from attachd.keeper.processes import find_runtime, note_passing
 from attachd.keeper.room import make_room
 from attachd.state.eofpolicy import NEVER, ONCE
 from attachd.state.sizes import DEFAULT_POLICY
@@ -46,6 +46,7 @@ def create(config: Config, *, attach: bool = False, caller: Caller | None = None
     or AttachdError.
     """
     check_id(config.id)
+    note_passing(os.environ, whole=config.door.passes_environment)
     config = config._replace(runtime=find_runtime(config.runtime))
     if config.bundle and not config.door:
         config = _heed_bundle(config)

@@ -277,6 +277,13 @@ def open_logs(
     return fds, opened, made
 
 
+def unlock_logs(kept: Mapping[str, int]) -> None:
+    """Let others write the logs that are among ``kept``. Repeatable."""
+    for name, fd in kept.items():
+        if name.startswith("log"):
+            fcntl.flock(fd, fcntl.LOCK_UN)
+
+
 def named_logs(fds: list[int]) -> dict[str, int]:
     """Return the logs' descriptors as the table names them: ``log0`` …, where there is one."""
     return {f"log{number}": fd for number, fd in enumerate(fds) if fd >= 0}
