@@ -21,6 +21,9 @@ from attachd.state.sizes import DEFAULT_SIZE
 #: What is above is the status of who was killed, as a shell tells it.
 KILLED = 128
 
+#: Has LISTEN_PID name the runtime, which takes the shell's place (sd_listen_fds(3)).
+_AS_LISTENER = ("/bin/sh", "-c", 'LISTEN_PID=$$ exec "$0" "$@"')
+
 #: runc delete and state are quick or stuck.
 CALL_LIMIT = 60.0
 
@@ -200,7 +203,8 @@ def _ask(
     heard: Words,
     inherited: tuple[int, ...] = (),
 ) -> None:
-    argv = shim.runtime.command(*words)
+    listener = _AS_LISTENER if shim.config.door.listens else ()
+    argv = [*listener, *shim.runtime.command(*words)]
     limit = shim.config.create_timeout
     status = call(argv, environment, stdio, heard, limit, inherited)
     if status != 0:
@@ -296,7 +300,8 @@ def _undo_exec(shim: Shim) -> None:
 
 def _remove_files(shim: Shim) -> None:
     config = shim.config
-    for path in (config.keeper_pid_file, config.pid_file):
+    ours = () if config.door else (config.keeper_pid_file, config.pid_file)
+    for path in ours:  # a manager has its own, and may have made the file itself
         if path:
             files.remove_file(path)
     descriptors.unmake(list(shim.made))

@@ -306,10 +306,10 @@ def receive_fds(
 
 
 def unmake(paths: Sequence[str]) -> None:
-    """Remove files and (empty) directories that were made, the last one first."""
+    """Remove files, links and (empty) directories that were made, the last one first."""
     for path in reversed(paths):
         try:
-            if os.path.isdir(path):
+            if os.path.isdir(path) and not os.path.islink(path):
                 os.rmdir(path)
             else:
                 os.unlink(path)

@@ -469,6 +469,8 @@ class LogFile:
             self._heed()
             if what == "rotate":
                 self._rotate(now=True)
+            else:
+                self._shelf.show()
             done.set()
 
     def _deny_wishes(self) -> None:

@@ -156,6 +156,7 @@ def _door(value: object) -> Door:
         options=tuple(_texts(entry["options"])),
         own_log=bool(entry["own_log"]),
         passthrough=bool(entry["passthrough"]),
+        listens=bool(entry["listens"]),
         wishes=_map(entry["wishes"]),
     )
 

@@ -91,12 +91,23 @@ class Ages:
 
 
 class Shelf:
-    """The files of log ``number``. ``held`` are the descriptors that the keeper has of it."""
+    """The files of log ``number``. ``held`` are the descriptors that the keeper has of it.
+
+    A ``brief`` one is read once by who has asked for it: removed, it is not made anew.
+    """
 
     def __init__(
-        self, number: int, spec: LogSpec, held: dict[str, int], directory: str, post: Post
+        self,
+        number: int,
+        spec: LogSpec,
+        held: dict[str, int],
+        directory: str,
+        post: Post,
+        *,
+        brief: bool = False,
     ) -> None:
         self.number = number
+        self._brief = brief
         self._spec = spec
         self._path = os.path.realpath(spec.path)
         self._state = directory
@@ -199,7 +210,7 @@ class Shelf:
         try:
             there = os.stat(self._path)
         except FileNotFoundError:
-            return self._replace_file(first)
+            return None if self._brief else self._replace_file(first)
         except OSError:
             return None
         if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
@@ -209,6 +220,15 @@ class Shelf:
             self._write_list((*self.entries[:-1], entry))
             return ours.st_size
         return None
+
+    def show(self) -> None:
+        """Let whoever watches the file see a change (inotify(7), IN_MODIFY), though there is none.
+
+        Who has renamed it, and asks to have it anew, may wait for that; and it may be new already.
+        """
+        if self.regular:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.fd, os.fstat(self.fd).st_size)
 
     def settle(self) -> None:
         """After the commit: the file before is nobody's any more; a list that is due is told."""

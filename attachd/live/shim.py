@@ -193,7 +193,15 @@ class Shim:
             for name, fd in kept.items()
             if name.startswith("log") and number_of(name) == number
         }
-        return Shelf(number, self.settings.logs[number], held, self._directory, self._post)
+        settings = self.settings
+        return Shelf(
+            number,
+            settings.logs[number],
+            held,
+            self._directory,
+            self._post,
+            brief=bool(settings.door.exec_of),
+        )
 
     def _make_log(self, feed: Feed, number: int) -> Log:
         spec, pair, care = self.settings.logs[number], self._header.log(number), self._care()

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Mapping
 
 import trio
@@ -15,7 +16,7 @@ from attachd.doors.conmon.control import (
     read_lines,
 )
 from attachd.doors.conmon.notify import pass_on
-from attachd.doors.conmon.syslog import LEVELS, Syslog
+from attachd.doors.conmon.syslog import keep_words
 from attachd.doors.conmon.wishes import CONTROL, NOTIFY, STATUS, SYNC, WINDOW, Wishes
 from attachd.doors.guest import Guest, Speech, give_packet
 from attachd.doors.guests import Guests
@@ -44,10 +45,7 @@ _log = logging.getLogger(__name__)
 def make(found: Found) -> "Entrance":
     """Return the entrance of a container that came by this door."""
     wishes = Wishes.of_json(found.settings.door.wishes)
-    logger = logging.getLogger()
-    logger.setLevel(LEVELS[wishes.log_level])
-    if wishes.syslog:
-        logger.addHandler(Syslog(found.settings.container))
+    keep_words(wishes.log_level, found.settings.container, syslog=wishes.syslog)
     return Entrance(found.table.kept, wishes)
 
 
@@ -85,6 +83,8 @@ class Entrance:
                 nursery.start_soon(self._reopen_logs)
             if NOTIFY in self._kept:
                 nursery.start_soon(pass_on, self._kept[NOTIFY], self._wishes.notify)
+            if STATUS in self._kept:
+                nursery.start_soon(self._pass_on, self._kept[STATUS])
             await self._guests.run()
 
     async def finish(self, record: dict[str, object]) -> None:
@@ -142,6 +142,16 @@ class Entrance:
         while True:
             await trio.lowlevel.wait_readable(fd)
             read_lines(fd, lines, take)
+
+    async def _pass_on(self, fd: int) -> None:
+        """Give the program what its launcher was signalled; return when that has gone."""
+        while True:
+            await trio.lowlevel.wait_readable(fd)
+            number = os.read(fd, 1)
+            if not number:
+                return
+            with contextlib.suppress(Refused):  # it has ended
+                self._program.process.signal(number[0])
 
     def _obey(self, line: bytes) -> None:
         order = parse_control(line)

@@ -4,9 +4,11 @@ Startup matters here, since a manager starts one for each container and each exe
 is slow to import is on this path.
 """
 
+import contextlib
 import itertools
 import os
 import signal
+import socket
 from collections.abc import Collection
 
 from attachd.doors.conmon.drivers import Driver
@@ -17,11 +19,15 @@ from attachd.doors.conmon.translation import bundle_of, config_of, link_of
 from attachd.errors import AttachdError
 from attachd.keeper import birth, console
 from attachd.keeper.config import Config
+from attachd.keeper.ears import PASSED_ON
 
 _FAILED = 1
 
 #: The status of a container that nobody knows, or that was killed because its time was over.
 _UNKNOWN = 255
+
+#: A status is a small number in digits.
+_STATUS_BYTES = 64
 
 
 def launch(options: Options, drivers: tuple[Driver, ...]) -> int:
@@ -36,14 +42,15 @@ def launch(options: Options, drivers: tuple[Driver, ...]) -> int:
         raise AttachdError("--attach specified but _OCI_ATTACHPIPE was not")
     pipes.wait_start()
     given = open_descriptors()
-    read, write = os.pipe2(os.O_CLOEXEC) if options.sync else (-1, -1)
+    stay = Stay() if options.sync else None
     config = config_of(options, drivers)
     if config.terminal:
         # Podman's own, whose size it also says, but a busy keeper may hear that after the
         # program has asked for it.
         config = config._replace(own_size=console.own_size())
-    inherited = _inherited(options, set(given) - set(pipes))
-    manager = Manager(pipes, _wanted(options, config, inherited), write, given)
+    inherited = _inherited(options, config.door.listens, set(given) - set(pipes))
+    theirs = stay.theirs if stay else -1
+    manager = Manager(pipes, _wanted(options, config, inherited), theirs, given)
     for name in ("_OCI_SYNCPIPE", "_OCI_STARTPIPE", "_OCI_ATTACHPIPE"):
         os.environ.pop(name, None)
     try:
@@ -51,7 +58,7 @@ def launch(options: Options, drivers: tuple[Driver, ...]) -> int:
     except AttachdError as error:
         manager.tell_failure(error)
         raise
-    return _wait(read) if options.sync else 0
+    return stay.wait() if stay else 0
 
 
 def _wanted(options: Options, config: Config, inherited: tuple[int, ...]) -> Wanted:
@@ -74,23 +81,59 @@ def _wanted(options: Options, config: Config, inherited: tuple[int, ...]) -> Wan
     )
 
 
-def _inherited(options: Options, given: Collection[int]) -> tuple[int, ...]:
-    """Return which of those given the runtime is to pass on (``--preserve-fds N``, from 3 on)."""
+def _inherited(options: Options, listens: bool, given: Collection[int]) -> tuple[int, ...]:
+    """Return which of those given the runtime is to pass on, from 3 on.
+
+    It is told how many by ``--preserve-fds`` and, when it ``listens``, by LISTEN_FDS
+    (sd_listen_fds(3)).
+    """
     words = " ".join(options.runtime_opt).replace("--preserve-fds=", "--preserve-fds ").split()
-    for before, word in itertools.pairwise(words):
-        if before == "--preserve-fds" and word.isascii() and word.isdigit():
-            return tuple(sorted(fd for fd in given if 3 <= fd < 3 + int(word[:9])))
-    return ()
+    counts = [
+        word for before, word in itertools.pairwise(words) if before == "--preserve-fds"
+    ][:1]
+    counts += [os.environ.get("LISTEN_FDS", "")] if listens else []
+    most = max(
+        (int(word[:9]) for word in counts if word.isascii() and word.isdigit()), default=0
+    )
+    return tuple(sorted(fd for fd in given if 3 <= fd < 3 + most))
 
 
-def _wait(read: int) -> int:
-    """Return the program's status when the shim has told it and gone."""
-    os.close(0)
-    told = b""
-    while part := os.read(read, 64):
-        told += part
-    try:
-        status = int(told.partition(b"\n")[0])  # perhaps a server said it, and its successor
-    except ValueError:
-        return _FAILED
-    return status if status >= 0 else _UNKNOWN
+class Stay:
+    """A launcher that stays (``--sync``): it is signalled as if it were the program, and ends so.
+
+    Over a socket, of which a server has the other end, whichever server that is: there a
+    signal's number goes in one packet, and from there the status comes in one. It is closed
+    when the shim has gone.
+    """
+
+    def __init__(self) -> None:
+        """Signals are passed on from now on; what comes before there is a program waits."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.theirs = theirs.detach()
+        self._peer = ours
+        for number in PASSED_ON:
+            signal.signal(number, self._pass_on)
+
+    def wait(self) -> int:
+        """Return the program's status when it has ended and nothing of its shim is left.
+
+        Whoever reads what we would say is let go before.
+        """
+        _leave_stdio()
+        told = b""
+        while part := self._peer.recv(_STATUS_BYTES):
+            told = told or part  # a server that was killed in between has told it before
+        if not told:
+            return _FAILED
+        return int(told) if int(told) >= 0 else _UNKNOWN
+
+    def _pass_on(self, number: int, _frame: object) -> None:
+        with contextlib.suppress(OSError):  # there is nobody any more
+            self._peer.send(bytes([number]), socket.MSG_DONTWAIT)
+
+
+def _leave_stdio() -> None:
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for fd in range(3):
+        os.dup2(null, fd)
+    os.close(null)

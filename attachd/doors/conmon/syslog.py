@@ -9,7 +9,7 @@ import socket
 PLACE = "/dev/log"
 
 #: What ``--log-level`` lets through, by conmon's names (`checks.LEVELS`).
-LEVELS = {
+_LEVELS = {
     "error": logging.ERROR,
     "warning": logging.WARNING,
     "info": logging.INFO,
@@ -21,6 +21,14 @@ LEVELS = {
 _USER = 1 << 3
 _PRIORITIES = ((logging.ERROR, 3, "error"), (logging.WARNING, 4, "warning"))
 _INFO = (6, "info")
+
+
+def keep_words(level: str, cid: str, *, syslog: bool) -> None:
+    """Keep our own words from this one of ``checks.LEVELS`` on, of the shim of ``cid``."""
+    root = logging.getLogger()
+    root.setLevel(_LEVELS[level])
+    if syslog:
+        root.addHandler(Syslog(cid))
 
 
 class Syslog(logging.Handler):

@@ -8,7 +8,13 @@ import os
 
 OUT, ERR = 1, 2
 
-_LEVELS = {"[conmon:e]: ": "error", "[conmon:w]: ": "warning"}
+#: What a line of ours begins with, its level in words, and the name of syslog(3)'s.
+_LEVELS = {
+    "[conmon:e]: ": ("error", "LOG_ERR"),
+    "[conmon:w]: ": ("warning", "LOG_WARNING"),
+    "[conmon:i]: ": ("info", "LOG_INFO"),
+    "[conmon:d]: ": ("debug", "LOG_DEBUG"),
+}
 
 
 def say(descriptor: int, text: str) -> None:
@@ -33,6 +39,9 @@ def copy_to_syslog(line: str, cid: str) -> None:
         return
     import syslog
 
-    level = syslog.LOG_ERR if _LEVELS[prefix] == "error" else syslog.LOG_WARNING
-    text = f"conmon {cid[:20]} <{_LEVELS[prefix]}>: {line[12:]}"
-    syslog.syslog(level, text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+    level, priority = _LEVELS[prefix]
+    text = f"conmon {cid[:20]} <{level}>: {line[12:]}"
+    syslog.syslog(
+        getattr(syslog, priority),
+        text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+    )

@@ -6,6 +6,7 @@ from attachd.doors.conmon.drivers import JOURNALD, K8S_FILE, PASSTHROUGH, Driver
 from attachd.doors.conmon.ends import NOTIFY
 from attachd.doors.conmon.options import Options
 from attachd.doors.conmon.wishes import Wishes
+from attachd.errors import AttachdError
 from attachd.ground import state_root
 from attachd.keeper.claim import is_id
 from attachd.keeper.config import Config, Door, LogCare, LogSpec
@@ -71,6 +72,7 @@ def config_of(options: Options, drivers: tuple[Driver, ...]) -> Config:
             options=_verb_options(options),
             own_log=False,
             passthrough=passthrough,
+            listens=listens(options),
             passes_environment=True,
             wishes=_wishes(options)._asdict(),
         ),
@@ -133,6 +135,19 @@ def _log_care(options: Options) -> LogCare:
     )
 
 
+def listens(options: Options) -> bool:
+    """Return whether LISTEN_PID is to name the runtime: it names us, or names whom it likes.
+
+    Raises AttachdError when it names nobody.
+    """
+    told = os.environ.get("LISTEN_PID", "")
+    if not told:
+        return False
+    if not (told.isascii() and told.isdigit() and int(told) > 0):
+        raise AttachdError(f"LISTEN_PID is {told!r:.40}, and no pid")
+    return options.replace_listen_pid or int(told) == os.getpid()
+
+
 def _wishes(options: Options) -> Wishes:
     bundle, cid = bundle_of(options), options.cid or ""
     exits = [os.path.join(options.persist_dir, "exit")] if options.persist_dir else []
@@ -148,9 +163,9 @@ def _wishes(options: Options) -> Wishes:
         sockets=(*sockets, *([link] if link else [])),
         exit_key=key if options.exec else "",
         notify=options.sdnotify_socket,
+        exit_delay=float(options.exit_delay),
         log_level=options.log_level,
         syslog=options.syslog,
-        exit_delay=float(options.exit_delay),
         syncs_logs=not options.no_sync_log,
         closes_stdin=options.stdin and not options.terminal and not options.leave_stdin_open,
     )

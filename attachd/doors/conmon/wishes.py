@@ -9,7 +9,7 @@ CONTROL = f"{DOOR}ctl"  #: FIFO, open for reading and writing: it never comes to
 WINDOW = f"{DOOR}winsz"  #: the same
 SYNC = f"{DOOR}sync"  #: the manager's pipe
 NOTIFY = f"{DOOR}notify"  #: the program's socket to systemd (`notify`)
-STATUS = f"{DOOR}status"  #: where a launcher that stays (``--sync``) reads the exit status
+STATUS = f"{DOOR}status"  #: socket to a launcher that stays (`launcher.Stay`)
 
 
 class Wishes(NamedTuple):
@@ -22,11 +22,13 @@ class Wishes(NamedTuple):
         ""  #: how the status is called on the sync pipe; "" when it is not told there
     )
     notify: str = ""  #: the host's socket to which the program's words to systemd go
-    log_level: str = "warning"  #: of the server's own messages, in conmon's words
-    syslog: bool = False  #: they also go to the system's logger
     exit_delay: float = 0.0  #: between all that and the exit command
     syncs_logs: bool = False  #: they are on the disk before anybody hears of the end
     closes_stdin: bool = False  #: the end of a guest's input is the end of stdin
+    log_level: str = (
+        "warning"  #: from which on our own words are kept: a value of checks.LEVELS
+    )
+    syslog: bool = False  #: and copied to syslog
 
     @classmethod
     def of_json(cls, told: Mapping[str, object]) -> "Wishes":
@@ -37,11 +39,11 @@ class Wishes(NamedTuple):
             sockets=_texts(told["sockets"]),
             exit_key=str(told["exit_key"]),
             notify=str(told["notify"]),
-            log_level=str(told["log_level"]),
-            syslog=bool(told["syslog"]),
             exit_delay=float(str(told["exit_delay"])),
             syncs_logs=bool(told["syncs_logs"]),
             closes_stdin=bool(told["closes_stdin"]),
+            log_level=str(told["log_level"]),
+            syslog=bool(told["syslog"]),
         )
 
 
