@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from attachd.errors import AttachdError
@@ -20,6 +21,7 @@ from attachd.keeper import descriptors, files, keep, pidfds
 from attachd.keeper.ears import PASSED_ON, Ears
 from attachd.keeper.execs import Execs, parcel
 from attachd.keeper.processes import Runtime, clean_environment
+from attachd.keeper.renewal import HELD
 from attachd.keeper.server import Server
 from attachd.state.exitrecord import CLD_EXITED, CLD_UNKNOWN
 from attachd.state.header import Header
@@ -138,16 +140,23 @@ def main() -> None:
         return
     named = descriptors.parse_named(words)
     post, server = named.pop("post"), named.pop("server", -1)
-    os.set_inheritable(post, False)
-    keep_on(Estate.of(named).table, post, clean_environment(os.environ), server)
+    held = [named.pop(name) for name in list(named) if name.startswith(HELD)]
+    for fd in (post, *held):
+        os.set_inheritable(fd, False)
+    keep_on(Estate.of(named).table, post, clean_environment(os.environ), server, held)
 
 
 def keep_on(
-    table: descriptors.Table, post: int, environment: dict[str, str], server: int = -1
+    table: descriptors.Table,
+    post: int,
+    environment: dict[str, str],
+    server: int = -1,
+    held: Sequence[int] = (),
 ) -> None:
     """Be the keeper of what there is; return when the server has finished.
 
-    ``server`` is a pidfd of the one that is at work; without it one is started.
+    ``server`` is a pidfd of the one that is at work; without it one is started. ``held`` is
+    closed when the container has ended.
     """
     estate = Estate.in_hand(table)
     header = estate.header
@@ -171,6 +180,7 @@ def keep_on(
     os.eventfd_write(table.news, 1)  # the server may wait for what was noted of them
     keep.lower_oom_score(estate.oom_score_adj)
     keeper = keep.Keeper(table, header, servers, execs, ears, strangers)
+    keeper.held = list(held)
     keeper.run(start=not strangers.have_server)
 
 

@@ -278,7 +278,9 @@ class Keeper:
         header.upgrades += 1
         renewal.answer(self._directory, wanted.order.token)
         try:
-            renewal.become(wanted.order, server.table, server.post, server.environment)
+            renewal.become(
+                wanted.order, server.table, server.post, self.held, server.environment
+            )
         except OSError as error:
             header.upgrades -= 1
             why = f"cannot run {wanted.order.python}: {error.strerror}"

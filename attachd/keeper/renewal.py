@@ -10,6 +10,7 @@ children, the lock and every descriptor, so there is no moment in which anything
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from attachd.errors import AttachdError
@@ -23,6 +24,10 @@ CHECK_SECONDS = 30.0
 
 #: What waits until its successor has handlers: their default is death.
 HELD_BACK = (signal.SIGTERM, signal.SIGHUP)
+
+
+#: How the names of a manager's descriptors begin that are only to stay open.
+HELD = "held"
 
 
 class Order(NamedTuple):
@@ -82,11 +87,19 @@ def check(order: Order, table: descriptors.Table, environment: dict[str, str]) -
 
 
 def become(
-    order: Order, table: descriptors.Table, post: int, environment: dict[str, str]
+    order: Order,
+    table: descriptors.Table,
+    post: int,
+    held: Sequence[int],
+    environment: dict[str, str],
 ) -> None:
-    """Become the new code's keeper. Returns only by raising OSError: then all is as before."""
-    argv = [*_program(order, "attachd.keeper.heir"), f"post={post}", *_named(table)]
-    passed = [post, *table.items().values()]
+    """Become the new code's keeper. Returns only by raising OSError: then all is as before.
+
+    ``held`` are a manager's descriptors, which stay open until the container has ended.
+    """
+    words = [f"post={post}", *(f"{HELD}{number}={fd}" for number, fd in enumerate(held))]
+    argv = [*_program(order, "attachd.keeper.heir"), *words, *_named(table)]
+    passed = [post, *held, *table.items().values()]
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
     try:
         for fd in passed:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 
 import pytest
 from harness import is_alive, wait_for
@@ -132,7 +133,9 @@ def test_a_killed_keeper_has_an_heir_whose_pid_is_told(manager, when) -> None:
 def test_an_upgrade_in_place_keeps_guests(manager) -> None:
     """And what the manager has reserved by a descriptor stays so."""
     box = manager.box("sh", "-c", "while read line; do echo got $line; done")
-    box.create("-i")
+    reserved, other = socket.socketpair()
+    box.create("-i", pass_fds=(other.fileno(),))
+    other.close()
     box.start()
     guest = box.guest()
     guest.type(b"one\n")
@@ -142,8 +145,13 @@ def test_an_upgrade_in_place_keeps_guests(manager) -> None:
     assert box.keeper() == keeper
     guest.type(b"two\n")
     assert guest.read_until(b"\n") == b"got two\n"
+    reserved.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        reserved.recv(1)
     guest.end_input()
     assert guest.rest() == {2: b"", 3: b""}
+    assert reserved.recv(1) == b""  # given back before anybody hears of the end
+    reserved.close()
     assert box.ended() == 0
 
 
