@@ -35,6 +35,18 @@ def processes_with(mark: str) -> list[int]:
     return found
 
 
+def keeper_of(state: Path) -> int:
+    """Return the pid of an exec's keeper."""
+    return int((state / "keeper.pid").read_text())
+
+
+def servers_of(state: Path) -> list[int]:
+    """Return the pid of an exec's server, in a list."""
+    keeper = keeper_of(state)
+    children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+    return [pid for pid in map(int, children) if pid in processes_with("attachd.doors")]
+
+
 @with_both()
 @pytest.mark.parametrize("code", [0, 1, 42, 255])
 def test_exit_codes(container: Container, code: int) -> None:
@@ -208,12 +220,41 @@ def test_a_server_that_is_killed(crio: Crio, container: Container) -> None:
     asked = container.begin_exec("sh", "-c", script)
     wait_for(lambda: b"one" in Path(asked.log).read_bytes())
     (state,) = crio.execs()
-    for server in processes_with("attachd.doors"):
-        if str(state) in {os.readlink(fd) for fd in Path(f"/proc/{server}/fd").iterdir()}:
-            os.kill(server, signal.SIGKILL)
+    (server,) = servers_of(state)
+    os.kill(server, signal.SIGKILL)
     (container.bundle / "rootfs/go").touch()
 
     assert asked.finish() == Said(6, b"one\ntwo\n", b"")
+
+
+def test_a_keeper_that_is_killed(crio: Crio, container: Container) -> None:
+    """The exec's status and output come all the same; another keeper takes its place."""
+    script = "echo one; while [ ! -e /go ]; do sleep 0.05; done; echo two; exit 6"
+    asked = container.begin_exec("sh", "-c", script)
+    wait_for(lambda: b"one" in Path(asked.log).read_bytes())
+    (state,) = crio.execs()
+    before = keeper_of(state)
+    os.kill(before, signal.SIGKILL)
+    wait_for(lambda: keeper_of(state) != before)
+    (container.bundle / "rootfs/go").touch()
+
+    assert asked.finish() == Said(6, b"one\ntwo\n", b"")
+
+
+def test_a_shim_that_is_killed(crio: Crio, container: Container) -> None:
+    """Nobody knows the status: CRI-O is told by the end of the pipe, and no state is left."""
+    asked = container.begin_exec("sh", "-c", "echo one; exec sleep 98762")
+    wait_for(lambda: b"one" in Path(asked.log).read_bytes())
+    (state,) = crio.execs()
+    keeper, shim = keeper_of(state), servers_of(state)
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in (keeper, *shim):
+            os.kill(pid, number)
+
+    with pytest.raises(ExecFailed, match="EOF"):
+        asked.finish()
+    assert asked.status == 1
+    assert not crio.execs()
 
 
 def test_the_container_ends_first(crio: Crio, container: Container) -> None:
