@@ -98,7 +98,9 @@ def test_ended_by_a_signal(crio: Crio, number: signal.Signals) -> None:
 
 
 @with_both()
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT], ids=lambda number: number.name
+)
 def test_the_monitor_passes_signals_on(crio: Crio, number: signal.Signals) -> None:
     """Who signals the monitor means the container."""
     script = f"trap 'exit 9' {number.name[3:]}; echo up; while :; do sleep 0.05; done"

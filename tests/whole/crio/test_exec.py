@@ -1,14 +1,17 @@
 """CRI-O's exec-sync: kubelet's probes and ``crictl exec --sync``."""
 
 import os
+import select
 import signal
 from pathlib import Path
 
 import pytest
 from crio import MOST_OUTPUT, Container, Crio, ExecFailed, Said, with_both
-from harness import wait_for
+from harness import PATIENCE, is_alive, wait_for
 
 CALLS = 50
+
+PASSED_ON = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
 
 
 @pytest.fixture
@@ -151,7 +154,7 @@ def test_in_a_terminal(crio: Crio) -> None:
 
 
 @with_both()
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.parametrize("number", PASSED_ON, ids=lambda number: number.name)
 def test_signals_are_passed_on(container: Container, number: signal.Signals) -> None:
     """CRI-O interrupts the monitors of execs when a container is stopped."""
     script = (
@@ -163,6 +166,22 @@ def test_signals_are_passed_on(container: Container, number: signal.Signals) -> 
 
     assert asked.finish() == Said(8, b"up\nheard\n", b"")
     assert asked.status == 8
+
+
+@with_both()
+def test_stdio_is_let_go(container: Container) -> None:
+    """CRI-O's own reads end while the program goes on: nobody of ours holds the other ends."""
+    asked = container.begin_exec(
+        "sh", "-c", "echo up; while [ ! -e /go ]; do sleep 0.05; done"
+    )
+    wait_for(lambda: b"up" in Path(asked.log).read_bytes())
+    ready, _, _ = select.select([read for read, _ in asked.outputs], [], [], PATIENCE)
+    assert ready
+    assert [os.read(read, 1) for read, _ in asked.outputs] == [b"", b""]
+    assert is_alive(asked.monitor)
+    (container.bundle / "rootfs/go").touch()
+
+    assert asked.finish().code == 0
 
 
 def test_a_signal_that_comes_early(crio: Crio, container: Container) -> None:
