@@ -129,9 +129,11 @@ def _spec(wish: "argparse.Namespace", command: tuple[str, ...]) -> int:
 def _recover(root: str, container: str | None) -> int:
     """Take up one container, or all that need it; tell of each in one line."""
     from attachd.keeper.claim import check_id
+    from attachd.keeper.processes import note_passing
     from attachd.keeper.trust import check_root
     from attachd.recovery.taking_up import NotNeeded, recover
 
+    note_passing(os.environ, whole=False)
     if container is not None:
         check_id(container)
     if not os.path.isdir(root):

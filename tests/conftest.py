@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from harness import Shop
 from hypothesis import HealthCheck, settings
+from managing import Manager
 from panes import Panes
 
 _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -50,5 +51,13 @@ def panes(shop: Shop) -> Iterator[Panes]:
     if shutil.which("tmux") is None:
         pytest.skip("needs tmux")
     made = Panes(shop)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def manager(shop: Shop) -> Iterator[Manager]:
+    """A player of conmon's caller; afterwards its containers are deleted."""
+    made = Manager(shop)
     yield made
     made.close()

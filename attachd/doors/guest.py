@@ -32,6 +32,9 @@ INPUT_BYTES = 32768
 #: So much is read from the ring at once, and given before others have a turn.
 BATCH_BYTES = 128 * 1024
 
+#: Who takes nothing for so long when the program has ended is not waited for any longer.
+STUCK_SECONDS = 10.0
+
 #: How often somebody looks again who may not write, or whose stdin does not fit anywhere.
 PAUSE_SECONDS = 0.05
 
@@ -65,13 +68,11 @@ class Guest:
         program: Program,
         speech: Speech,
         ended: Callable[["Guest"], Awaitable[None]],
-        *,
-        holds_up: bool,
     ) -> None:
         """``ended`` hears that its input has ended.
 
-        One that ``holds_up`` the program loses nothing however slow it is: there is no log that
-        has what the ring does not.
+        Without a log that has what the ring does not have any more, it holds the program up, and
+        so loses nothing however slow it is.
         """
         self.place = place
         self.key = place.key
@@ -82,8 +83,10 @@ class Guest:
         self._ended = ended
         self._cursor = Cursor(place.offset)
         self._recall = program.memory.open()
-        self._brake = Brake(program.feed, math.inf) if holds_up else None
-        self._pieces: deque[tuple[int, bytes]] = deque()  #: offset after it, piece
+        self._brake = Brake(program.feed, math.inf) if self._recall is None else None
+        if self._brake is not None:
+            self._brake.move(place.offset)
+        self._pieces: deque[tuple[int, bytes]] = deque()  #: offset after it, packet
         self._bell = program.feed.subscribe()
         self._acknowledged = Bell()
         self._delivered = 0
@@ -124,19 +127,27 @@ class Guest:
         program = self._program
         program.stdin.subscribe(self.key, self._acknowledge)
         program.writers.enter(self, NO_SIZE)
-        if self._brake is not None:
-            self._brake.move(self.place.offset)
+        try:
+            await self._serve()
+            # Not only closed: the keeper has a copy, and the end is to be seen before others are
+            # told of it. What was sent can still be read.
+            with contextlib.suppress(OSError):
+                self._peer.shutdown(socket.SHUT_RDWR)
+        finally:
+            self._leave()
+
+    async def _serve(self) -> None:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hear)
+                if self._brake is not None:
+                    nursery.start_soon(self._let_go_at_the_end, self._brake)
                 await self._speak()
                 nursery.cancel_scope.cancel()
         except* OSError:  # it has gone, which is no error
             if self.listens:
                 self.listens = False
                 await self._ended(self)
-        finally:
-            self._leave()
 
     def _leave(self) -> None:
         program = self._program
@@ -185,6 +196,15 @@ class Guest:
                     raise
                 await trio.sleep(PAUSE_SECONDS)  # descriptors on their way (unix(7))
 
+    async def _let_go_at_the_end(self, brake: Brake) -> None:
+        """Return when the program has ended and our side does not move: nobody waits for that."""
+        await self._program.process.wait_exit()
+        before = -1
+        while not self.behind or self.place.offset != before:
+            before = self.place.offset
+            await trio.sleep(STUCK_SECONDS)
+        brake.release()
+
     def _overtaken(self) -> bool:
         """True when only a log has what is to be given next."""
         return (
@@ -220,17 +240,24 @@ class Guest:
     # Input
 
     async def _hear(self) -> None:
-        """Take its input to the end of it. Raises OSError when it has gone."""
-        while True:
-            await trio.lowlevel.wait_readable(self._peer)
-            data = self._peer.recv(INPUT_BYTES)
-            if not data:
-                break
+        """Take its input to the end of it. Raises OSError when it has gone.
+
+        What it has sent stays in the kernel's hands until the program's stdin has it.
+        """
+        while data := await self._peek():
             await self._type(data)
+            self._peer.recv(len(data))
         self.listens = False
         await self._ended(self)
         await self.wait_gone()
         raise BrokenPipeError
+
+    async def _peek(self) -> bytes:
+        """Return the next packet, and leave it there; nothing at the end of its input."""
+        while True:
+            await trio.lowlevel.wait_readable(self._peer)
+            with contextlib.suppress(BlockingIOError):
+                return self._peer.recv(INPUT_BYTES, socket.MSG_PEEK)
 
     async def _type(self, data: bytes) -> None:
         """Give it to the program; wait while that has enough, or somebody else alone may type.

@@ -1,23 +1,23 @@
-"""All guests of one container: those who come, and those whom a server before us has left."""
+"""All guests of one container: those who come, and those whom a server before us has left.
 
-import contextlib
+Each guest's descriptor is the keeper's, too (a parcel ``door/guestN``), and its place is in shared
+memory (`places`): whoever is the server next goes on with it. Only who is accepted by a server
+that dies before it can hand the descriptor over, a moment later, has to connect again.
+"""
+
 import errno
 import logging
-import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
-from attachd.doors.guest import Guest, Speech
+from attachd.doors.guest import STUCK_SECONDS, Guest, Speech
 from attachd.doors.places import Places
 from attachd.doors.ways import ATTACH, GUEST, PLACES
 from attachd.keeper.parcels import Post
 from attachd.live.feed import Bell
 from attachd.live.program import Program
-
-#: Who takes nothing for so long when the container has ended is not waited for any longer.
-STUCK_SECONDS = 10.0
 
 #: What may be over in a moment (accept(2)).
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -36,13 +36,19 @@ class Guests:
         ended: Callable[[Guest], Awaitable[None]],
     ) -> None:
         """``ended`` hears of each guest whose input has ended."""
-        self._kept = kept
+        self._listener = socket.socket(fileno=kept[ATTACH]) if ATTACH in kept else None
         self._speech = speech
         self._ended = ended
         self._places = Places(kept[PLACES])
         self._all: set[Guest] = set()
         self._arrivals: list[Guest] = []  #: who waits to be served
         self._left = Bell()  #: rung when a guest has gone
+        self._over = False  #: there is nothing to come for
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._all)
 
     @property
     def behind(self) -> bool:
@@ -56,35 +62,29 @@ class Guests:
     def open(self, program: Program, post: Post) -> None:
         """Take in the guests of a server before us, and who waits at the socket."""
         self._program, self._post = program, post
-        for name, fd in self._kept.items():
-            if name.startswith(GUEST):
-                place = self._places[int(name.removeprefix(GUEST))]
-                if not place.is_free:
-                    self._take_in(socket.socket(fileno=os.dup(fd)), place.number)
-        if ATTACH in self._kept:
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    self._accept()
+        kept = {
+            int(name.removeprefix(GUEST)): fd
+            for name, fd in post.kept.items()
+            if name.startswith(GUEST)
+        }
+        self._places.free_all_but(kept)
+        for number, fd in kept.items():
+            self._take_in(socket.socket(fileno=fd), number)
+        self._accept_waiting()
 
     async def run(self) -> None:
         """Serve all, and who comes. Ends when cancelled."""
         async with trio.open_nursery() as nursery:
-            self._serve_arrivals(nursery)
-            while ATTACH in self._kept:
-                await trio.lowlevel.wait_readable(self._kept[ATTACH])
-                try:
-                    self._accept()
-                except BlockingIOError:
-                    continue
-                except OSError as error:
-                    if error.errno not in _NO_ROOM:
-                        raise
-                    await trio.sleep(_PAUSE_SECONDS)
-                self._serve_arrivals(nursery)
-            await trio.sleep_forever()
+            while True:
+                for guest in self._arrivals:
+                    nursery.start_soon(self._serve, guest)
+                self._arrivals.clear()
+                await self._wait_arrival()
 
     async def see_off(self) -> None:
         """Return when each guest has everything and is gone, or takes nothing any more."""
+        self._accept_waiting()
+        self._over = True
         for guest in self._all:
             guest.finish()
         while self._all:
@@ -100,10 +100,32 @@ class Guests:
     def _given(self) -> int:
         return sum(guest.place.offset for guest in self._all)
 
-    def _accept(self) -> None:
+    async def _wait_arrival(self) -> None:
+        """Return when somebody may have come. Raises OSError."""
+        if self._arrivals:
+            return
+        if self._listener is None:
+            await trio.sleep_forever()
+        else:
+            await trio.lowlevel.wait_readable(self._listener)
+            if not self._accept_waiting():
+                await trio.sleep(_PAUSE_SECONDS)
+
+    def _accept_waiting(self) -> bool:
+        """Take in who waits; return False when there is no room for one now. Raises OSError."""
+        try:
+            while self._listener is not None:
+                self._accept(self._listener)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+        return False
+
+    def _accept(self, listener: socket.socket) -> None:
         """Take one in. Raises OSError, BlockingIOError when nobody waits."""
-        with socket.socket(fileno=os.dup(self._kept[ATTACH])) as listener:
-            peer, _ = listener.accept()
+        peer, _ = listener.accept()
         place = self._places.find_free()
         if place is None:
             _log.error("a client of the attach socket was let go: there are too many")
@@ -115,28 +137,16 @@ class Guests:
 
     def _take_in(self, peer: socket.socket, number: int) -> None:
         peer.setblocking(False)
-        holds_up = self._program.memory.open() is None
-        guest = Guest(
-            peer,
-            self._places[number],
-            self._program,
-            self._speech,
-            self._ended,
-            holds_up=holds_up,
-        )
+        guest = Guest(peer, self._places[number], self._program, self._speech, self._ended)
+        if self._over:
+            guest.finish()
         self._all.add(guest)
         self._arrivals.append(guest)
 
-    def _serve_arrivals(self, nursery: trio.Nursery) -> None:
-        for guest in self._arrivals:
-            nursery.start_soon(self._serve, guest)
-        self._arrivals.clear()
-
     async def _serve(self, guest: Guest) -> None:
-        try:
-            await guest.run()
-        finally:
-            self._all.discard(guest)
-            self._post.drop(f"{GUEST}{guest.place.number}")
-            guest.place.free()
-            self._left.ring()
+        """Serve one to its end. On cancel it is still there, for the next server."""
+        await guest.run()
+        self._all.discard(guest)
+        self._post.drop(f"{GUEST}{guest.place.number}")
+        guest.place.free()
+        self._left.ring()

@@ -6,6 +6,7 @@ whole (`state.header` says why that is enough).
 
 import mmap
 import os
+from collections.abc import Container
 
 #: Key high, key low (0: the slot is free), offset of the output that comes next.
 _KEY, _KEY_LOW, _OFFSET, _WORDS = 0, 1, 2, 3
@@ -13,13 +14,17 @@ _KEY, _KEY_LOW, _OFFSET, _WORDS = 0, 1, 2, 3
 #: How many guests may be there at once; a page. conmon has no limit but its descriptors.
 MOST = 170
 
+#: The word behind all slots: 1 when the manager was told of the end.
+_TOLD = MOST * _WORDS
+
 _BYTES = 8
+_ALL_BYTES = (_TOLD + 1) * _BYTES
 
 
 def make() -> int:
     """Return the memfd for all guests of one container."""
     fd = os.memfd_create("attachd-guests", os.MFD_CLOEXEC)
-    os.ftruncate(fd, MOST * _WORDS * _BYTES)
+    os.ftruncate(fd, _ALL_BYTES)
     return fd
 
 
@@ -64,14 +69,29 @@ class Place:
 
 
 class Places:
-    """All slots."""
+    """All slots, and how far the end was told."""
 
     def __init__(self, fd: int) -> None:
-        words = memoryview(mmap.mmap(fd, MOST * _WORDS * _BYTES)).cast("Q")
-        self._all = [Place(words, number) for number in range(MOST)]
+        self._words = memoryview(mmap.mmap(fd, _ALL_BYTES)).cast("Q")
+        self._all = [Place(self._words, number) for number in range(MOST)]
 
     def __getitem__(self, number: int) -> Place:
         return self._all[number]
+
+    @property
+    def told(self) -> bool:
+        """True when the manager was told of the end, and has perhaps begun anew."""
+        return bool(self._words[_TOLD])
+
+    def note_told(self) -> None:
+        """The manager was told of the end."""
+        self._words[_TOLD] = 1
+
+    def free_all_but(self, taken: Container[int]) -> None:
+        """Free what a server has taken that died before it had a guest for it, or after."""
+        for place in self._all:
+            if place.number not in taken:
+                place.free()
 
     def find_free(self) -> Place | None:
         """Return a slot that is nobody's; None when there is none."""

@@ -24,7 +24,7 @@ from attachd.keeper import (
 from attachd.keeper.caller import Caller, Reporter
 from attachd.keeper.claim import check_id, claim
 from attachd.keeper.config import Config
-from attachd.keeper.processes import find_runtime
+from attachd.keeper.processes import find_runtime, note_passing
 from attachd.keeper.room import make_room
 from attachd.state.eofpolicy import NEVER, ONCE
 from attachd.state.sizes import DEFAULT_POLICY
@@ -46,6 +46,7 @@ def create(config: Config, *, attach: bool = False, caller: Caller | None = None
     or AttachdError.
     """
     check_id(config.id)
+    note_passing(os.environ, whole=config.door.passes_environment)
     config = config._replace(runtime=find_runtime(config.runtime))
     if config.bundle and not config.door:
         config = _heed_bundle(config)
@@ -105,18 +106,8 @@ def _prepare(
         stdio = _make_stdio(config)
         ring, header = descriptors.make_ring(config.ring_size)
         parcels_end, post = parcels.make()
-        table = descriptors.Table(
-            directory=directory,
-            header=header,
-            ring=ring,
-            intake=os.memfd_create("attachd-stdin", os.MFD_CLOEXEC),
-            listener=descriptors.make_listener(directory, files.SOCKET),
-            news=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
-            orders=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
-            parcels=parcels_end,
-            kept=descriptors.named_logs(logs) | dict(ways.kept),
-            **stdio.ours,
-        )
+        table = descriptors.make_table(directory, ring, header, parcels_end, stdio.ours)
+        table = table._replace(kept=descriptors.named_logs(logs) | dict(ways.kept))
         access.open_to(config.rights, config.root, directory)
     except BaseException:
         descriptors.unmake(made)

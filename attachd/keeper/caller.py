@@ -66,8 +66,8 @@ class Caller(Protocol):
     def created(self, pid: int) -> None:
         """It is there."""
 
-    def failed(self, error: AttachdError) -> None:
-        """It could not be made, and everything is undone."""
+    def failed(self, error: AttachdError, environment: dict[str, str]) -> None:
+        """It could not be made, and everything is undone; ``environment`` is for programs."""
 
 
 class Reporter:
@@ -98,6 +98,6 @@ class Reporter:
         """Report the pid."""
         report.send(self.fd, report.of_pid(pid))
 
-    def failed(self, error: AttachdError) -> None:
+    def failed(self, error: AttachdError, environment: dict[str, str]) -> None:
         """Report why."""
         report.send(self.fd, report.of_error(error))

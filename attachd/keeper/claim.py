@@ -36,7 +36,7 @@ def claim(root: str, container: str, *, replace: bool = False) -> int:
 
     Raises UsageError when the id is taken, or the root is in somebody else's hands. What is left
     of a container that ended and was deleted from its runtime (``--rm``), or of a launcher that
-    was killed, is cleared away; with ``replace`` also what is left of one whose shim has gone.
+    was killed, is cleared away; with ``replace`` also what is left of one that came by a door.
     """
     try:
         os.makedirs(root, 0o700, exist_ok=True)
@@ -54,7 +54,7 @@ def claim(root: str, container: str, *, replace: bool = False) -> int:
         directory = _claim_once(path, container)
         if directory is not None:
             break
-    if not replace and not _is_free(path):
+    if not _is_free(path, replace=replace):
         os.close(directory)
         raise UsageError(
             f"the id {container} is in use: 'attachctl rm {container}' removes what ended,"
@@ -104,9 +104,12 @@ def _claim_once(path: str, container: str) -> int | None:
     return directory
 
 
-def _is_free(path: str) -> bool:
+def _is_free(path: str, *, replace: bool) -> bool:
     try:
         state = files.read_json(os.path.join(path, files.STATE))
     except (OSError, ValueError):
         return True
-    return state.get("deleted") is True
+    config = state.get("config")
+    door = config.get("door") if isinstance(config, dict) else None
+    through_door = isinstance(door, dict) and bool(door.get("kind"))
+    return state.get("deleted") is True or (replace and through_door)

@@ -66,6 +66,7 @@ class Door(NamedTuple):
     own_log: bool = True  #: the runtime writes its log for us, unless the manager wants it
     passthrough: bool = False  #: the container has the manager's own stdio
     listens: bool = False  #: descriptors for it are meant for whom LISTEN_PID names
+    passes_environment: bool = False  #: programs that we start get all of the manager's
     wishes: Mapping[str, object] = MappingProxyType({})  #: what its server half reads, as JSON
 
     def __bool__(self) -> bool:

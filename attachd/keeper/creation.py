@@ -65,7 +65,7 @@ def bring_up(shim: Shim, header: Header, environment: dict[str, str], caller: Ca
     pid_file = os.path.join(config.directory, files.PID)
     words = (*_verb(shim.config, pid_file), *config.door.options)
     if config.terminal:
-        shim = _create_with_terminal(shim, words, environment)
+        shim = _create_with_terminal(shim, words, environment, caller.inherited)
     else:
         _create_with_pipes(shim, words, environment, caller.inherited)
     header.pid = _read_pid(pid_file)
@@ -132,14 +132,17 @@ def _create_with_pipes(
 
 
 def _create_with_terminal(
-    shim: Shim, words: tuple[str, ...], environment: dict[str, str]
+    shim: Shim,
+    words: tuple[str, ...],
+    environment: dict[str, str],
+    inherited: tuple[int, ...],
 ) -> Shim:
     """Run ``runc create`` with a console socket; take the terminal that it sends."""
     config, directory = shim.config, shim.table.directory
     listener = descriptors.make_listener(directory, console.SOCKET)
     try:
         words = (*words, "--console-socket", console.path(directory), config.container)
-        _ask_aside(shim, words, environment)
+        _ask_aside(shim, words, environment, inherited)
         terminal = console.receive(listener)
     finally:
         os.close(listener)
@@ -170,11 +173,16 @@ def _note_start(header: Header, begun: int, clock: int) -> None:
     header.started = begun
 
 
-def _ask_aside(shim: Shim, words: tuple[str, ...], environment: dict[str, str]) -> None:
+def _ask_aside(
+    shim: Shim,
+    words: tuple[str, ...],
+    environment: dict[str, str],
+    inherited: tuple[int, ...] = (),
+) -> None:
     """Call the runtime with a pipe of its own for its words; raises RuntimeFailed."""
     read, write = _make_pipe()
     try:
-        _ask(shim, words, environment, (0, 1, write), Words(read))
+        _ask(shim, words, environment, (0, 1, write), Words(read), inherited)
     finally:
         os.close(read)
         os.close(write)

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from attachd.errors import UsageError
+from attachd.keeper import files
 from attachd.keeper.config import LogSpec
 from attachd.keeper.trust import check_log
 from attachd.state import journal
@@ -148,6 +149,26 @@ def make_ring(ring_size: int, base: int = 0) -> tuple[int, int]:
     return ring, header
 
 
+def make_table(
+    directory: int, ring: int, header: int, parcels: int, stdio: Mapping[str, int]
+) -> Table:
+    """Return a table of these, and of what each shim has anew: its socket, stdin, two events."""
+    return Table(
+        directory=directory,
+        header=header,
+        ring=ring,
+        intake=os.memfd_create("attachd-stdin", os.MFD_CLOEXEC),
+        listener=make_listener(directory, files.SOCKET),
+        news=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
+        orders=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
+        parcels=parcels,
+        stdin=stdio.get("stdin", -1),
+        stdout=stdio["stdout"],
+        stderr=stdio.get("stderr", -1),
+        inner=stdio.get("inner", -1),
+    )
+
+
 def make_pipes(stdin: bool) -> Stdio:
     """Return the stdio of a program without a terminal."""
     out_read, out_write = _pipe()
@@ -254,6 +275,13 @@ def open_logs(
         unmake(made)
         raise
     return fds, opened, made
+
+
+def unlock_logs(kept: Mapping[str, int]) -> None:
+    """Let others write the logs that are among ``kept``. Repeatable."""
+    for name, fd in kept.items():
+        if name.startswith("log"):
+            fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def named_logs(fds: list[int]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from attachd.keeper.caller import Caller, Early
 from attachd.keeper.ears import PASSED_ON, Ears
 from attachd.keeper.execs import Execs
 from attachd.keeper.processes import Runtime, clean_environment, forget_environment
-from attachd.keeper.server import Server, how_it_ended, warm_up, write_trouble
+from attachd.keeper.server import Server, how_it_ended, module_of, warm_up, write_trouble
 from attachd.state.header import Header
 
 #: How often it is looked at what tells nothing by itself: a stranger that has ended and is not
@@ -44,12 +44,13 @@ def keep(shim: creation.Shim, caller: Caller) -> None:
     config, header = shim.config, descriptors.map_header(shim.table.header)
     descriptors.Libc().become_subreaper()
     ears = Ears(header, passed_on=PASSED_ON if config.door else PASSED_ON[:1])
-    warm = warm_up(environment, door=bool(config.door))
+    warm = warm_up(environment, module_of(shim.table.kept))
     try:
         shim = creation.bring_up(shim, header, environment, caller)
     except (AttachdError, OSError) as error:
         creation.undo(shim, environment, error)
-        caller.failed(report.as_attachd_error(error))
+        descriptors.unlock_logs(shim.table.kept)  # whoever is told may try again at once
+        caller.failed(report.as_attachd_error(error), environment)
         return
     caller.created(header.pid)
     lower_oom_score(config.oom_score_adj)
@@ -117,7 +118,7 @@ class Keeper:
         ears: Ears,
         strangers: Strangers | None = None,
     ) -> None:
-        self._directory = os.readlink(f"/proc/self/fd/{table.directory}")
+        self._directory = f"/proc/self/fd/{table.directory}"  # it may get another name
         self._table = table
         self._header = header
         self._server = server

@@ -26,16 +26,24 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 #: Set where a manager's whole environment is for its programs: the exit command of Podman, hooks.
+#: `note_passing` sets it, and nobody else can.
 PASS_ALL = "ATTACHD_PASS_ALL"
 
-#: What a server is started with besides; not for others.
-_OURS = ("PYTHONPATH", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+#: What a server is started with besides, or could not start with: not for others, nor of others.
+_OURS = ("PYTHON", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+
+
+def note_passing(environment: "os._Environ[str]", *, whole: bool) -> None:
+    """Note for `clean_environment`, also of successors, whether programs get all of it."""
+    environment.pop(PASS_ALL, None)
+    if whole:
+        environment[PASS_ALL] = "1"
 
 
 def clean_environment(environment: "os._Environ[str]") -> dict[str, str]:
     """Return what of ``environment`` programs that we start may see."""
     if PASS_ALL in environment:
-        return {name: text for name, text in environment.items() if name not in _OURS}
+        return {name: text for name, text in environment.items() if not name.startswith(_OURS)}
     passed = {name: environment[name] for name in PASSED_ON if name in environment}
     return {"PATH": _DEFAULT_PATH} | passed
 

@@ -16,6 +16,7 @@ from attachd.errors import AttachdError
 from attachd.keeper import descriptors, files
 from attachd.keeper.processes import package_parent
 from attachd.keeper.runtime import Words, call
+from attachd.keeper.server import module_of
 
 #: The new code has so long to say whether it can take over; it takes a third of a second.
 CHECK_SECONDS = 30.0
@@ -62,7 +63,7 @@ def check(order: Order, table: descriptors.Table, environment: dict[str, str]) -
     """
     if not (os.path.isabs(order.python) and os.path.isabs(order.package)):
         raise AttachdError("the order's paths are not absolute")
-    for module in ("attachd.keeper.heir", "attachd.live"):
+    for module in ("attachd.keeper.heir", module_of(table.kept)):
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         words = Words(read)
         argv = [*_program(order, module), "check", *_named(table)]

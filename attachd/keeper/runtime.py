@@ -12,6 +12,9 @@ from attachd.keeper.processes import spawn
 #: How much of a runtime's words is kept from each end; more would only fill a report.
 WORDS_BYTES = 16 * 1024
 
+#: The verb of a `RuntimeFailed` that was killed because it took too long.
+TIMEOUT = "timeout"
+
 _READ_BYTES = 65536
 
 #: After a program's end its pipe (1 MiB) is read empty, and not much longer.
@@ -88,7 +91,7 @@ def call(
             break
     if not in_time:
         message = f"{os.path.basename(argv[0])} was not done after {limit:g} seconds"
-        raise RuntimeFailed("timeout", 137, message, words.text)
+        raise RuntimeFailed(TIMEOUT, 137, message, words.text)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 

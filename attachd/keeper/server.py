@@ -7,6 +7,7 @@ import socket
 import stat
 import sys
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from attachd.keeper import descriptors, files, parcels
@@ -53,11 +54,11 @@ class Warm(NamedTuple):
     fd: int  #: where it waits for its descriptors; closed, it ends
 
 
-def warm_up(environment: dict[str, str], *, door: bool) -> Warm | None:
+def warm_up(environment: dict[str, str], module: str) -> Warm | None:
     """Have the first server's code loaded while the runtime is at work; None when that fails."""
     ours, theirs = parcels.make()
     try:
-        argv = [*_program(door=door), f"warm={theirs}"]
+        argv = [*_program(module), f"warm={theirs}"]
         return Warm(spawn(argv, _surroundings(environment), (0, 1, 2), (theirs,)), ours)
     except OSError:
         os.close(ours)
@@ -74,8 +75,13 @@ def receive_words(fd: int) -> list[str]:
     return [f"{name}={fd}" for name, fd in zip(names.decode().split(), fds, strict=True)]
 
 
-def _program(*, door: bool) -> list[str]:
-    return [sys.executable, "-s", "-P", "-m", "attachd.doors" if door else "attachd.live"]
+def module_of(names: Iterable[str]) -> str:
+    """Return the program that serves a container with descriptors of these names."""
+    return "attachd.doors" if any(name.startswith(DOOR) for name in names) else "attachd.live"
+
+
+def _program(module: str) -> list[str]:
+    return [sys.executable, "-s", "-P", "-m", module]
 
 
 def _surroundings(environment: dict[str, str]) -> dict[str, str]:
@@ -117,7 +123,7 @@ class Server:
         self._born = time.monotonic()
         if self._wake(names):
             return None
-        argv = _program(door=any(name.startswith(DOOR) for name in names))
+        argv = _program(module_of(names))
         argv += [f"{name}={fd}" for name, fd in names.items()]
         environment = _surroundings(self.environment)
         try:

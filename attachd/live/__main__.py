@@ -19,7 +19,9 @@ import trio
 from attachd.keeper import files
 from attachd.keeper.descriptors import Table, map_header, parse_named
 from attachd.keeper.server import STOPPED, receive_words
+from attachd.live.ending import run_exit_command
 from attachd.live.entrance import Entrance, NoEntrance
+from attachd.live.leaving import is_out_of_the_way, leave_nothing
 from attachd.live.settings import Settings
 from attachd.live.shim import Shim
 from attachd.state.header import Header
@@ -60,6 +62,10 @@ def find(words: list[str]) -> Found | None:
 
 async def serve(found: Found, entrance: Entrance) -> None:
     """Be the shim of a container that was created, until the end."""
+    if is_out_of_the_way(found.table.directory):
+        await run_exit_command(found.header, found.settings)
+        leave_nothing(found.table.directory)
+        return
     async with trio.open_nursery() as nursery:
         shim = Shim(*found, entrance)
         nursery.start_soon(_stop_when_asked, shim)

@@ -161,16 +161,21 @@ def _told_before(path: str, stream_id: str) -> dict[str, object] | None:
 
 
 async def clean_up(header: Header, container: Container, settings: Settings) -> None:
-    """Delete from the runtime and run the exit command, where they were asked for.
-
-    The command is begun once: a server that dies while it runs does not run it again.
-    """
+    """Delete from the runtime and run the exit command, where they were asked for."""
     if settings.rm:
         try:
             await container.call_runtime("delete", "--force", settings.id)
             container.write_phase(deleted=True)
         except RuntimeFailed as error:
             _log.error("cannot delete the container from its runtime: %s", error)
+    await run_exit_command(header, settings)
+
+
+async def run_exit_command(header: Header, settings: Settings) -> None:
+    """Run it to its end, if there is one.
+
+    It is begun once: a server that dies while it runs does not run it again.
+    """
     if settings.exit_command and not header.cleaned:
         header.cleaned = 1
         try:

@@ -10,6 +10,10 @@ class Entrance(Protocol):
     """The server half of a door. One for each server; a successor goes on where it was."""
 
     @property
+    def clients(self) -> int:
+        """How many clients the door has just now."""
+
+    @property
     def behind(self) -> bool:
         """True while a client of the door has not been given all output."""
 
@@ -30,6 +34,7 @@ class Entrance(Protocol):
 class NoEntrance:
     """Our own socket is the only way."""
 
+    clients = 0
     behind = False
 
     def open(self, program: Program, post: Post) -> None:

@@ -1,7 +1,6 @@
 """The shim: what one container's server is made of, who runs when, and when it may go."""
 
 import contextlib
-import fcntl
 import os
 import socket
 
@@ -24,6 +23,7 @@ from attachd.live.execs import Execs
 from attachd.live.feed import Bell, Feed
 from attachd.live.guardian import Guardian
 from attachd.live.journal import JournalLog
+from attachd.live.leaving import is_out_of_the_way, leave_nothing, make_way
 from attachd.live.log import Care, Log
 from attachd.live.logfile import LogFile
 from attachd.live.news import News
@@ -99,7 +99,7 @@ class Shim:
         with contextlib.suppress(OSError):
             os.unlink(files.SOCKET, dir_fd=self._table.directory)
         if self.settings.door:
-            self._leave_nothing()
+            leave_nothing(self._table.directory)
 
     async def _follow(self) -> None:
         """Pump and log until the container has ended; write down how, and tell everybody."""
@@ -130,27 +130,8 @@ class Shim:
         await copy.write_again()
         if settings.door:
             await self._entrance.finish(record)
-            self._make_way()
+            make_way(self._table.directory, settings.id, self._post.kept)
         await clean_up(self._header, self.container, settings)
-
-    def _make_way(self) -> None:
-        """Give back the id and the logs: the exit command may make the container anew."""
-        for name, fd in self._post.kept.items():
-            if name.startswith("log"):
-                fcntl.flock(fd, fcntl.LOCK_UN)
-        away = os.path.join(
-            os.path.dirname(self._directory), f".{self.settings.id}.{os.getpid()}"
-        )
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.stat(self._directory), os.fstat(self._table.directory)):
-                os.rename(self._directory, away)
-
-    def _leave_nothing(self) -> None:
-        """Remove the state directory, wherever it is by now: the manager has its own files."""
-        path = os.readlink(f"/proc/self/fd/{self._table.directory}")
-        files.empty_directory(path)
-        with contextlib.suppress(OSError):
-            os.rmdir(path)
 
     async def _end(self) -> tuple[int, str]:
         await self.container.wait_exit()
@@ -198,7 +179,8 @@ class Shim:
 
     def _note_keeper(self, pid: int) -> None:
         """There is an heir: what waits for the keeper that has died looks again."""
-        self.container.note_keeper(pid)
+        if not is_out_of_the_way(self._table.directory):  # or its files are another's by now
+            self.container.note_keeper(pid)
         self._news.tell()
 
     def _close_stdin(self) -> None:
@@ -273,7 +255,12 @@ class Shim:
                 for spec, log in logs
             ],
             "execs": self.execs.report(most),
+            "door": self._report_door(),
         }
+
+    def _report_door(self) -> dict[str, object] | None:
+        kind = self.settings.door.kind
+        return {"kind": kind, "connected": self._entrance.clients} if kind else None
 
     # Connections
 

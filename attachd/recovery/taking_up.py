@@ -80,19 +80,8 @@ def _take_up(path: str, directory: int, left: Left) -> Recovered:
         _close_at_end(held, *stdio.values())
         losses += lost if alive else []
         files.remove_file(os.path.join(path, files.SOCKET))
-        table = Table(
-            directory=directory,
-            header=header_fd,
-            ring=ring,
-            intake=os.memfd_create("attachd-stdin", os.MFD_CLOEXEC),
-            listener=descriptors.make_listener(directory, files.SOCKET),
-            news=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
-            orders=os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK),
-            parcels=server_end,
-            kept=descriptors.named_logs(fds),
-            init=init,
-            **stdio,
-        )
+        table = descriptors.make_table(directory, ring, header_fd, server_end, stdio)
+        table = table._replace(kept=descriptors.named_logs(fds), init=init)
         _close_at_end(held, table.intake, table.listener, table.news, table.orders)
         access.open_to(left.rights, os.path.dirname(path), directory)
         renewal.check(renewal.own_code(), table, clean_environment(os.environ))

@@ -63,16 +63,21 @@ class Bench:
         stdin = Stdin(self.header, os.dup(self.write), self.intake, lambda: None, policy)
         writers = Writers(self.header.lease, self.header.latest, None, "latest", again=False)
         memory = SimpleNamespace(open=lambda: Forgetful(feed) if log else None)
-        self.program = SimpleNamespace(feed=feed, stdin=stdin, writers=writers, memory=memory)
+        process = SimpleNamespace(wait_exit=trio.sleep_forever)
+        self.program = SimpleNamespace(
+            feed=feed, stdin=stdin, writers=writers, memory=memory, process=process
+        )
         self.entrance = self.server()
 
     def server(self) -> Entrance:
-        """Return what a server begins with: everything that was kept."""
-        return Entrance(dict(self.kept), Wishes(self.path, str(self.exit_file), "info"))
+        """Return what a server begins with: its own descriptors of everything that was kept."""
+        self.held = {name: os.dup(fd) for name, fd in self.kept.items()}
+        return Entrance(dict(self.held), Wishes(self.path, str(self.exit_file), "info"))
 
     async def serve(self, nursery: trio.Nursery) -> None:
         """Begin as a shim does, with the keeper at the other end of the post."""
-        self.entrance.open(self.program, self)
+        post = SimpleNamespace(kept=self.held, keep=self.keep, drop=self.drop)
+        self.entrance.open(self.program, post)
         nursery.start_soon(self.entrance.run)
         nursery.start_soon(self.program.stdin.run)
         await wait_all_tasks_blocked()
@@ -115,6 +120,7 @@ class Bench:
 
     def close(self) -> None:
         self.program.stdin.close()
+        self.entrance._guests._listener.close()
         for fd in (self.ring, self.intake, self.read, self.write, *self.kept.values()):
             os.close(fd)
 

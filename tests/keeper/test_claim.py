@@ -264,3 +264,28 @@ def test_a_directory_that_is_gone_before_it_is_opened_is_made_again(
 
     assert len(opened) == 2
     assert (tmp_path / "box").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("config", "replace", "free"),
+    [
+        ({"door": {"kind": "conmon"}}, True, True),
+        ({"door": {"kind": "conmon"}}, False, False),
+        ({"door": {"kind": ""}}, True, False),
+        ({}, True, False),
+    ],
+)
+def test_a_manager_takes_the_place_of_what_came_by_a_door_and_of_nothing_else(
+    tmp_path: Path, held: list[int], config: dict, replace: bool, free: bool
+) -> None:
+    """Its shim was killed, and the manager makes it anew; our own containers are recovered."""
+    left = tmp_path / "box"
+    left.mkdir(0o700)
+    (left / "state.json").write_text(json.dumps({"deleted": False, "config": config}))
+    if free:
+        held.append(claim(str(tmp_path), "box", replace=replace))
+        assert list(left.iterdir()) == []
+    else:
+        with pytest.raises(UsageError, match="in use"):
+            claim(str(tmp_path), "box", replace=replace)
+        assert (left / "state.json").exists()

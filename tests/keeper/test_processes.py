@@ -14,6 +14,7 @@ from attachd.keeper.processes import (
     Runtime,
     clean_environment,
     find_runtime,
+    note_passing,
     spawn,
     start_time,
 )
@@ -250,3 +251,24 @@ def test_a_forgotten_environment_can_be_read_nowhere() -> None:
     )
 
     assert done.stdout == "b'' None {}\n"
+
+
+@pytest.mark.parametrize("asked", [{}, {"ATTACHD_PASS_ALL": "1"}])
+def test_programs_get_the_whole_environment_only_when_a_door_wants_it(
+    monkeypatch, asked
+) -> None:
+    """Whatever the caller has set; what is meant for a Python is never passed on."""
+    for name in os.environ:
+        monkeypatch.delenv(name)
+    given = {"SECRET": "hunter2", "HOME": "/root", "PYTHONHOME": "/nowhere", **asked}
+    for name, text in given.items():
+        monkeypatch.setenv(name, text)
+    note_passing(os.environ, whole=False)
+    found = clean_environment(os.environ)
+    assert set(found) == {"HOME", "PATH"}
+    note_passing(os.environ, whole=True)
+    found = clean_environment(os.environ)
+    assert found["SECRET"] == "hunter2"
+    assert "PYTHONHOME" not in found
+    assert "SECRET" in clean_environment(os.environ)  # and again, in a successor
+    note_passing(os.environ, whole=False)

@@ -134,6 +134,7 @@ def test_nothing_of_the_launcher_leaks(shop) -> None:
     box = shop.name()
     script = "ls -l /proc/self/fd; env; sleep 1000"
     environment = os.environ | {"ATTACHD_ROOT": str(shop.root), "SECRET": "hunter2"}
+    environment["ATTACHD_PASS_ALL"] = "1"  # a door's own, and nothing that a caller may say
     shop.call(
         "attachd", "run", box, "--", "sh", "-c", script, pass_fds=(read,), env=environment
     )

@@ -30,7 +30,7 @@ def parse_control(line: bytes) -> Order | None:
     found = _CONTROL.fullmatch(line)
     if found is None:
         return None
-    kind, rows, columns = (int(group[:10]) for group in found.groups())
+    kind, rows, columns = (int(group) for group in found.groups())
     if kind not in (RESIZE, REOPEN) or max(rows, columns) > MAX_SIDE:
         return None
     return Order(kind, Size(columns, rows))
@@ -41,7 +41,7 @@ def parse_size(line: bytes) -> Size | None:
     found = _SIZE.fullmatch(line)
     if found is None:
         return None
-    rows, columns = (int(group[:10]) for group in found.groups())
+    rows, columns = (int(group) for group in found.groups())
     return Size(columns, rows) if max(rows, columns) <= MAX_SIDE else None
 
 

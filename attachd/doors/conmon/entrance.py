@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -18,10 +18,13 @@ from attachd.doors.conmon.control import (
 from attachd.doors.conmon.wishes import CONTROL, STATUS, SYNC, WINDOW, Wishes
 from attachd.doors.guest import Guest, Speech, give_packet
 from attachd.doors.guests import Guests
+from attachd.doors.places import Places
+from attachd.doors.ways import PLACES
 from attachd.errors import Refused
 from attachd.keeper import files
 from attachd.keeper.parcels import Post
 from attachd.live.__main__ import Found
+from attachd.live.feed import Bell
 from attachd.live.program import Program
 from attachd.live.threads import in_thread
 from attachd.state.ring import STDERR, STDOUT
@@ -41,16 +44,23 @@ def make(found: Found) -> "Entrance":
     """Return the entrance of a container that came by this door."""
     wishes = Wishes.of_json(found.settings.door.wishes)
     duties.keep_words(wishes.log_level, found.settings.container, syslog=wishes.syslog)
-    return Entrance(dict(found.table.kept), wishes)
+    return Entrance(found.table.kept, wishes)
 
 
 class Entrance:
     """`live.entrance.Entrance`, for conmon's callers."""
 
-    def __init__(self, kept: dict[str, int], wishes: Wishes) -> None:
+    def __init__(self, kept: Mapping[str, int], wishes: Wishes) -> None:
         self._kept = kept
         self._wishes = wishes
         self._guests = Guests(kept, SPEECH, self._input_ended)
+        self._places = Places(kept[PLACES])
+        self._reopen = Bell()
+
+    @property
+    def clients(self) -> int:
+        """How many guests there are."""
+        return self._guests.count
 
     @property
     def behind(self) -> bool:
@@ -65,30 +75,42 @@ class Entrance:
     async def run(self) -> None:
         """Serve guests and FIFOs. Ends when cancelled."""
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
             if CONTROL in self._kept:
                 nursery.start_soon(self._listen, self._kept[CONTROL], self._obey)
                 nursery.start_soon(self._listen, self._kept[WINDOW], self._resize_window)
+                nursery.start_soon(self._reopen_logs)
             if STATUS in self._kept:
                 nursery.start_soon(self._pass_on, self._kept[STATUS])
             await self._guests.run()
 
     async def finish(self, record: dict[str, object]) -> None:
-        """Last bytes, exit files, the sync pipe; in this order, as conmon's callers expect it."""
-        wishes, status = self._wishes, duties.status_of(record)
-        if wishes.syncs_logs:
+        """Last bytes, exit files, the sync pipe; in this order, as conmon's callers expect it.
+
+        Once the manager was told it may clear away what it was told by: that is not made again.
+        """
+        if not self._places.told:
+            await self._end_output()
+            self._tell(record)
+            self._places.note_told()
+        await trio.sleep(self._wishes.exit_delay)
+
+    async def _end_output(self) -> None:
+        """Have logs on the disk, and guests gone; nobody new can come."""
+        if self._wishes.syncs_logs:
             await in_thread(duties.sync, self._log_descriptors())
-        for path in wishes.sockets:
+        for path in self._wishes.sockets:
             files.remove_file(path)
         await self._guests.see_off()
+
+    def _tell(self, record: dict[str, object]) -> None:
+        wishes, status = self._wishes, duties.status_of(record)
         if record.get("oom_killed"):
             duties.note_oom(wishes.oom_directories)
         duties.write_status(wishes.exit_files, status)
         if wishes.exit_key:
             late = "command timed out" if record.get("timed_out") else ""
             pipes.tell(self._kept.get(SYNC, -1), pipes.line(wishes.exit_key, status, late))
-        pipes.tell(self._kept.get(STATUS, -1), str(status).encode())
-        await trio.sleep(wishes.exit_delay)
+        pipes.tell(self._kept.get(STATUS, -1), b"%d\n" % status)
 
     def _log_descriptors(self) -> list[int]:
         kept = self._post.kept
@@ -132,7 +154,7 @@ class Entrance:
         if order is None:
             _log.warning("ctl: not understood: %r", line[:80])
         elif order.kind == REOPEN:
-            self._nursery.start_soon(self._reopen)
+            self._reopen.ring()
         else:
             self._resize(order.size)
 
@@ -147,8 +169,11 @@ class Entrance:
         with contextlib.suppress(Refused):  # without a terminal, or of no size: nothing to do
             self._program.writers.resize(size)
 
-    async def _reopen(self) -> None:
-        try:
-            await self._program.reopen_logs()
-        except OSError as error:
-            _log.error("cannot reopen the logs: %s", error)
+    async def _reopen_logs(self) -> None:
+        """Reopen them as often as is ordered; orders that come meanwhile are one."""
+        while True:
+            await self._reopen.wait()
+            try:
+                await self._program.reopen_logs()
+            except OSError as error:
+                _log.error("cannot reopen the logs: %s", error)

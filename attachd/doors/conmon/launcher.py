@@ -9,6 +9,7 @@ import itertools
 import os
 import signal
 import socket
+from collections.abc import Collection
 
 from attachd.doors.conmon.drivers import Driver
 from attachd.doors.conmon.manager import Manager, Wanted, open_descriptors
@@ -20,7 +21,6 @@ from attachd.keeper import birth, console, files
 from attachd.keeper.claim import lock
 from attachd.keeper.config import Config
 from attachd.keeper.ears import PASSED_ON
-from attachd.keeper.processes import PASS_ALL
 
 _FAILED = 1
 
@@ -42,17 +42,18 @@ def launch(options: Options, drivers: tuple[Driver, ...]) -> int:
     if options.exec_attach and pipes.attach < 0:
         raise AttachdError("--attach specified but _OCI_ATTACHPIPE was not")
     pipes.wait_start()
-    held = open_descriptors()
+    given = open_descriptors()
     stay = Stay() if options.sync else None
     config = config_of(options, drivers)
     if config.terminal:
         # Podman's own, whose size it also says, but a busy keeper may hear that after the
         # program has asked for it.
         config = config._replace(own_size=console.own_size())
-    manager = Manager(pipes, _wanted(options, config), stay.theirs if stay else -1, held)
+    inherited = _inherited(options, config.door.listens, set(given) - set(pipes))
+    theirs = stay.theirs if stay else -1
+    manager = Manager(pipes, _wanted(options, config, inherited), theirs, given)
     for name in ("_OCI_SYNCPIPE", "_OCI_STARTPIPE", "_OCI_ATTACHPIPE"):
         os.environ.pop(name, None)
-    os.environ[PASS_ALL] = "1"
     try:
         birth.create(config, caller=manager)
     except AttachdError as error:
@@ -61,7 +62,7 @@ def launch(options: Options, drivers: tuple[Driver, ...]) -> int:
     return stay.wait(config.directory) if stay else 0
 
 
-def _wanted(options: Options, config: Config) -> Wanted:
+def _wanted(options: Options, config: Config, inherited: tuple[int, ...]) -> Wanted:
     bundle = "" if config.door.passthrough else bundle_of(options)
     legacy = "exit_code" if options.exec else "pid"
     key = "data" if options.api_version else legacy
@@ -69,33 +70,32 @@ def _wanted(options: Options, config: Config) -> Wanted:
     return Wanted(
         bundle=bundle,
         link=link_of(options) if bundle else "",
-        pid_file=os.path.abspath(options.conmon_pidfile) if _has_pid_file(options) else "",
+        pid_file=config.keeper_pid_file,
         key="" if options.exec and not options.api_version else key,
         failure_key=key,
+        own_words=options.exec,
         waits=options.exec_attach,
         exit_command=command if config.exit_command else (),
-        inherited=_inherited(options, config.door.listens),
+        exit_delay=float(options.exit_delay),
+        inherited=inherited,
     )
 
 
-def _has_pid_file(options: Options) -> bool:
-    return bool(options.conmon_pidfile) and not options.sync
-
-
-def _inherited(options: Options, listens: bool) -> tuple[int, ...]:
-    """Return the descriptors that the runtime is to pass on.
+def _inherited(options: Options, listens: bool, given: Collection[int]) -> tuple[int, ...]:
+    """Return which of those given the runtime is to pass on, from 3 on.
 
     It is told how many by ``--preserve-fds`` and, when it ``listens``, by LISTEN_FDS
     (sd_listen_fds(3)).
     """
+    words = " ".join(options.runtime_opt).replace("--preserve-fds=", "--preserve-fds ").split()
     counts = [
-        word
-        for before, word in itertools.pairwise(options.runtime_opt)
-        if before == "--preserve-fds"
+        word for before, word in itertools.pairwise(words) if before == "--preserve-fds"
     ][:1]
     counts += [os.environ.get("LISTEN_FDS", "")] if listens else []
-    most = max((int(word) for word in counts if word.isascii() and word.isdigit()), default=0)
-    return tuple(range(3, 3 + most))
+    most = max(
+        (int(word[:9]) for word in counts if word.isascii() and word.isdigit()), default=0
+    )
+    return tuple(sorted(fd for fd in given if 3 <= fd < 3 + most))
 
 
 class Stay:

@@ -4,6 +4,8 @@ import contextlib
 import os
 import socket
 import stat
+import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from attachd.doors import places
@@ -16,6 +18,7 @@ from attachd.keeper import console, files
 from attachd.keeper.caller import Early, Ways
 from attachd.keeper.descriptors import Libc
 from attachd.keeper.processes import spawn
+from attachd.keeper.runtime import TIMEOUT
 from attachd.state.sizes import Size
 
 #: conmon's own; Podman connects once or twice.
@@ -36,8 +39,10 @@ class Wanted(NamedTuple):
     pid_file: str = ""  #: for our own pid
     key: str = ""  #: how a pid is called on the sync pipe; "" when none is told
     failure_key: str = ""
+    own_words: bool = False  #: a failure of which the runtime says nothing is told in ours
     waits: bool = False  #: a second "go" comes when the attach socket is there
     exit_command: tuple[str, ...] = ()
+    exit_delay: float = 0.0  #: seconds before it
     inherited: tuple[int, ...] = ()
 
 
@@ -74,8 +79,9 @@ class Manager:
         except OSError as error:
             for path in reversed(made):
                 files.remove_file(path)
+            where = self._wanted.link or self._wanted.bundle
             raise AttachdError(
-                f"cannot make what clients attach to in {self._wanted.bundle}: {error.strerror}"
+                f"cannot make what clients attach to, {where}: {error.strerror}"
             ) from None
         return Ways(kept, tuple(made))
 
@@ -90,8 +96,8 @@ class Manager:
             kept[ATTACH] = _listen(f"{inside}/attach")
             made.append(os.path.join(bundle, "attach"))
             for name, what in (("ctl", CONTROL), ("winsz", WINDOW)):
-                kept[what] = _make_fifo(f"{inside}/{name}")
                 made.append(os.path.join(bundle, name))
+                kept[what] = _make_fifo(f"{inside}/{name}")
         finally:
             os.close(directory)
         self._control = kept[CONTROL]
@@ -120,21 +126,26 @@ class Manager:
         if self._wanted.key:
             tell(self._pipes.sync, line(self._wanted.key, pid))
 
-    def failed(self, error: AttachdError) -> None:
-        """Tell the runtime's words, then run the exit command."""
+    def failed(self, error: AttachdError, environment: dict[str, str]) -> None:
+        """Tell the runtime's words, then run the exit command.
+
+        Before, what the manager's next call may need is let go: the ports that it holds by
+        descriptors of ours. The sync pipe ends before the command begins.
+        """
+        _close(self.held)
         self.tell_failure(error)
+        _close((self._pipes.sync,))
         if self._wanted.exit_command:
-            for fd in self._pipes:
-                if fd >= 0:
-                    with contextlib.suppress(OSError):
-                        os.close(fd)
+            time.sleep(self._wanted.exit_delay)
             with contextlib.suppress(OSError):
                 argv = list(self._wanted.exit_command)
-                os.waitpid(spawn(argv, dict(os.environ), (0, 1, 2)), 0)
+                os.waitpid(spawn(argv, environment, (0, 1, 1)), 0)
 
     def tell_failure(self, error: AttachdError) -> None:
         """Tell why there is no container, in a line that the manager can read."""
-        said = error.stderr if isinstance(error, RuntimeFailed) else str(error)
+        said = str(error)
+        if isinstance(error, RuntimeFailed) and error.verb != TIMEOUT:
+            said = error.stderr or (said if self._wanted.own_words else "")
         if said == console.NOT_SET_UP:
             said = _NO_TERMINAL
         key = self._wanted.failure_key
@@ -162,19 +173,26 @@ class FirstSize:
         return bool(self._said)
 
     def look(self) -> None:
-        """Give the terminal the last size that was wanted."""
-        said = Libc().peek(self._control)
-        if said != self._said:
-            self._said = said
-            size = last_size(said)
-            if size is not None:
-                console.set_size(self._terminal, size)
+        """Give the terminal the last size that was wanted; a server may do what we cannot."""
+        with contextlib.suppress(OSError):
+            said = Libc().peek(self._control)
+            if said != self._said:
+                self._said = said
+                size = last_size(said)
+                if size is not None:
+                    console.set_size(self._terminal, size)
 
 
 def open_descriptors() -> tuple[int, ...]:
     """Return every descriptor of ours beyond stdio."""
     found = [int(name) for name in os.listdir("/proc/self/fd")]
     return tuple(fd for fd in found if fd > 2 and _is_open(fd))
+
+
+def _close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
 
 def _is_open(fd: int) -> bool:

@@ -51,6 +51,7 @@ def config_of(options: Options, drivers: tuple[Driver, ...]) -> Config:
             partial=not options.no_container_partial_message,
         ),
         pid_file=os.path.abspath(pids),
+        keeper_pid_file=_keeper_pid_file(options),
         outlives=False,
         stdin=(options.stdin or options.terminal) and not passthrough,
         stdin_eof=NEVER if options.leave_stdin_open else ANY,
@@ -71,6 +72,7 @@ def config_of(options: Options, drivers: tuple[Driver, ...]) -> Config:
             own_log=False,
             passthrough=passthrough,
             listens=listens(options),
+            passes_environment=True,
             wishes=_wishes(options)._asdict(),
         ),
     )
@@ -86,6 +88,12 @@ def _id(options: Options) -> str:
     import hashlib  # rarely needed, and slow to load
 
     return hashlib.sha256(os.fsencode(wanted)).hexdigest()
+
+
+def _keeper_pid_file(options: Options) -> str:
+    """Return where our own pid goes; with ``--sync`` it is that of the process that was called."""
+    wanted = options.conmon_pidfile and not options.sync
+    return os.path.abspath(options.conmon_pidfile) if wanted else ""
 
 
 def _runtime_args(options: Options) -> tuple[str, ...]:

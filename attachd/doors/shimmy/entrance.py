@@ -47,6 +47,11 @@ class Entrance:
         self._guests = Guests(kept, make_speech(), self._input_ended)
 
     @property
+    def clients(self) -> int:
+        """How many guests there are."""
+        return self._guests.count
+
+    @property
     def behind(self) -> bool:
         """True while a guest has not been given all output."""
         return self._guests.behind

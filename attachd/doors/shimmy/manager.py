@@ -64,7 +64,7 @@ class Manager:
         """Report the pid: from now on who attaches is heard."""
         self._report(report_of_pid(pid))
 
-    def failed(self, error: AttachdError) -> None:
+    def failed(self, error: AttachdError, environment: dict[str, str]) -> None:
         """Report why there is no container."""
         self._report(report_of_error(error))
 
