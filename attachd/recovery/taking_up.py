@@ -45,11 +45,23 @@ def recover(root: str, container: str) -> Recovered:
     if directory is None:
         raise NotNeeded(f"{container} has a shim")
     try:
+        if _came_by_door(path):
+            raise NotNeeded(f"{container} is for the manager that made it to take care of")
         if os.path.exists(os.path.join(path, files.EXIT)):
             raise NotNeeded(f"{container} has ended, and how is known")
         return _take_up(path, directory, leaving.read(path))
     finally:
         os.close(directory)
+
+
+def _came_by_door(path: str) -> bool:
+    """Return whether a manager holds all that is to be done at its end: its pipes and files."""
+    try:
+        config = files.read_json(os.path.join(path, files.STATE))["config"]
+        assert isinstance(config, dict)
+        return bool(config["door"]["kind"])
+    except (OSError, ValueError, KeyError, TypeError, AssertionError):
+        return False  # what is wrong with it is told by `left`
 
 
 def _take_up(path: str, directory: int, left: Left) -> Recovered:

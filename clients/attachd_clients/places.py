@@ -66,7 +66,8 @@ class Place:
         """
         found = [
             place for place in cls.all(root)
-            if (word and place.name == word) or (len(word) >= _SHORT_ID and place.id.startswith(word))
+            if (word and place.name == word)
+            or (len(word) >= _SHORT_ID and place.id.startswith(word))
         ]  # fmt: skip
         if len(found) > 1:
             ids = ", ".join(place.id[:_SHORT_ID] for place in found)
@@ -76,9 +77,17 @@ class Place:
     @property
     def name(self) -> str:
         """What its manager calls it besides its id; "" for nothing, or when nobody may know."""
+        return self._door("name")
+
+    @property
+    def manager(self) -> str:
+        """What the door is called by which its manager came; "" for our own command line."""
+        return self._door("kind")
+
+    def _door(self, what: str) -> str:
         config = (self._json("state.json") or {}).get("config")
         door = config.get("door") if isinstance(config, dict) else None
-        return str(door.get("name", "")) if isinstance(door, dict) else ""
+        return str(door.get(what, "")) if isinstance(door, dict) else ""
 
     @classmethod
     def all(cls, root: str | None = None) -> list["Place"]:

@@ -32,16 +32,29 @@ def remove(place: Place, *, force: bool) -> None:
     when it is somebody else's: its files say which program deletes it, and which files go.
     """
     check_owner(place)
+    _check_manager(place)
     speechless = force and place.trouble() is not None  # no server of it stays
     if not speechless:
         _end(place, force)
     directory = _lock(place, force, 0.0 if speechless else SHIM_SECONDS)
     try:
-        with contextlib.suppress(NoSuchContainer):
-            _delete(place, place.state(), force)
+        if not place.manager:
+            with contextlib.suppress(NoSuchContainer):
+                _delete(place, place.state(), force)
         shutil.rmtree(place.path, ignore_errors=True)
     finally:
         os.close(directory)
+
+
+def _check_manager(place: Place) -> None:
+    """Raise UsageError when a manager has made it by a door, and removes it by itself.
+
+    What such a shim leaves that was killed is only a directory: that may go.
+    """
+    if place.manager and place.answers():
+        raise UsageError(
+            f"{place.id} came by the door {place.manager}: its manager removes it"
+        )
 
 
 def check_owner(place: Place) -> None:

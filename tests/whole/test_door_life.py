@@ -1,7 +1,9 @@
 """The conmon door: a container's whole life, as its manager sees it."""
 
+import json
 import os
 import socket
+import termios
 
 from harness import wait_for
 from managing import Packet
@@ -35,9 +37,11 @@ def test_a_container_lives_and_ends_as_its_manager_expects(manager) -> None:
 def test_a_terminal_has_the_size_that_was_wanted_before_its_program_began(manager) -> None:
     """And one stream, with carriage returns."""
     box = manager.box("sh", "-c", "stty size; stty -a | grep -o .onlcr", terminal=True)
-    box.create("-t")
+    pid = box.create("-t")
     guest = box.guest()
     box.ctl(b"1 33 77\n")
+    with open(f"/proc/{pid}/fd/0", "rb") as terminal:  # the runtime has it open by now
+        wait_for(lambda: termios.tcgetwinsize(terminal) == (33, 77))
     box.start()
     assert guest.rest() == {2: b"33 77\r\n onlcr\r\n", 3: b""}
     assert box.ended() == 0
@@ -154,3 +158,46 @@ def test_what_is_printed_before_anybody_serves_is_for_who_was_attached(manager) 
     assert sum(len(packet.data) for packet in found) == 100_000
     assert max(len(packet.data) for packet in found) <= 8192
     assert {packet.stream for packet in found} == {Packet(2, b"").stream}
+
+
+def test_what_the_program_says_to_systemd_reaches_the_hosts_socket(manager) -> None:
+    """By a socket in the bundle, which is there before the program is, and gone afterwards."""
+    box = manager.box("sleep", "1000")
+    (box.bundle / "notify").mkdir()
+    path = box.bundle / "notify" / "notify.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as host:
+        host.bind(str(box.bundle / "host"))
+        host.settimeout(60)
+        box.create("--sdnotify-socket", str(box.bundle / "host"))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as program:
+            program.sendto(b"READY=1\nMAINPID=1", str(path))
+        assert host.recv(100) == b"READY=1"
+    manager.runc("kill", box.id, "KILL")
+    assert box.ended() == 137
+    assert not path.exists()
+
+
+def test_our_own_programs_work_on_it_and_leave_it_to_its_manager(manager) -> None:
+    """Attach, look, signal; but neither remove, nor start, nor recover."""
+    shop = manager.shop
+    script = "trap 'echo got it' USR1; echo hello; while sleep 0.1; do :; done"
+    box = manager.box("sh", "-c", script)
+    box.create()
+    box.start()
+    wait_for(lambda: box.log.exists() and b"hello" in box.log.read_bytes())
+    guest = box.guest()
+    wait_for(lambda: json.loads(shop.ctl("stats", box.id))["door"]["connected"] == 1)
+    assert b"hello" in shop.ctl("logs", f"name-{box.id}")
+    assert box.id.encode() in shop.ctl("ls")
+    assert shop.ctl("exec", box.id, "--", "echo", "inside") == b"inside\n"
+    shop.ctl("kill", "--signal", "USR1", box.id)
+    assert guest.read_until(b"\n") == b"got it\n"
+    for words in (["rm", box.id], ["rm", "--force", box.id], ["start", box.id]):
+        done = shop.call("attachctl", *words, check=False)
+        assert done.returncode != 0, words
+        assert done.stderr.count(b"\n") == 1
+    done = shop.call("attachd", "recover", box.id, check=False)
+    assert done.returncode != 0
+    manager.runc("kill", box.id, "KILL")
+    guest.rest()
+    assert box.ended() == 137

@@ -1,49 +1,19 @@
-"""What conmon's callers find when a container has ended, exit files, and meanwhile in syslog."""
+"""What conmon's callers find when a container has ended: exit files."""
 
 import errno
 import logging
 import os
 from collections.abc import Sequence
 
-from attachd.doors.conmon.telling import copy_to_syslog
 from attachd.keeper import files
 
 #: The status of a program that was killed because its time was over, or whose end nobody knows.
 UNKNOWN = -1
 
-_LEVELS = {
-    "error": logging.ERROR,
-    "warning": logging.WARNING,
-    "info": logging.INFO,
-    "debug": logging.DEBUG,
-    "trace": logging.DEBUG,
-}
-
 #: As a shell tells that a signal has ended a program.
 _SIGNALLED = 128
 
 _log = logging.getLogger(__name__)
-
-
-class Syslog(logging.Handler):
-    """Copies our own words to syslog, as conmon words them there."""
-
-    def __init__(self, cid: str) -> None:
-        super().__init__()
-        self._cid = cid
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Send one. A system without syslog takes it, and has none."""
-        letter = "e" if record.levelno >= logging.ERROR else record.levelname[0].lower()
-        copy_to_syslog(f"[conmon:{letter}]: {record.getMessage()}", self._cid)
-
-
-def keep_words(level: str, cid: str, *, syslog: bool) -> None:
-    """Keep our own words from this one of ``checks.LEVELS`` on, of the shim of ``cid``."""
-    root = logging.getLogger()
-    root.setLevel(_LEVELS[level])
-    if syslog:
-        root.addHandler(Syslog(cid))
 
 
 def status_of(record: dict[str, object]) -> int:

@@ -15,7 +15,9 @@ from attachd.doors.conmon.control import (
     parse_size,
     read_lines,
 )
-from attachd.doors.conmon.wishes import CONTROL, STATUS, SYNC, WINDOW, Wishes
+from attachd.doors.conmon.notify import pass_on
+from attachd.doors.conmon.syslog import keep_words
+from attachd.doors.conmon.wishes import CONTROL, NOTIFY, STATUS, SYNC, WINDOW, Wishes
 from attachd.doors.guest import Guest, Speech, give_packet
 from attachd.doors.guests import Guests
 from attachd.doors.places import Places
@@ -43,7 +45,7 @@ _log = logging.getLogger(__name__)
 def make(found: Found) -> "Entrance":
     """Return the entrance of a container that came by this door."""
     wishes = Wishes.of_json(found.settings.door.wishes)
-    duties.keep_words(wishes.log_level, found.settings.container, syslog=wishes.syslog)
+    keep_words(wishes.log_level, found.settings.container, syslog=wishes.syslog)
     return Entrance(found.table.kept, wishes)
 
 
@@ -79,6 +81,8 @@ class Entrance:
                 nursery.start_soon(self._listen, self._kept[CONTROL], self._obey)
                 nursery.start_soon(self._listen, self._kept[WINDOW], self._resize_window)
                 nursery.start_soon(self._reopen_logs)
+            if NOTIFY in self._kept:
+                nursery.start_soon(pass_on, self._kept[NOTIFY], self._wishes.notify)
             if STATUS in self._kept:
                 nursery.start_soon(self._pass_on, self._kept[STATUS])
             await self._guests.run()

@@ -75,6 +75,7 @@ def _wanted(options: Options, config: Config, inherited: tuple[int, ...]) -> Wan
         failure_key=key,
         own_words=options.exec,
         waits=options.exec_attach,
+        notifies=bool(options.sdnotify_socket),
         exit_command=command if config.exit_command else (),
         exit_delay=float(options.exit_delay),
         inherited=inherited,

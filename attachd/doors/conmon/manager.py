@@ -2,16 +2,15 @@
 
 import contextlib
 import os
-import socket
-import stat
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from attachd.doors import places
+from attachd.doors.conmon import ends
 from attachd.doors.conmon.control import last_size
 from attachd.doors.conmon.pipes import Pipes, line, tell
-from attachd.doors.conmon.wishes import CONTROL, STATUS, SYNC, WINDOW
+from attachd.doors.conmon.wishes import CONTROL, NOTIFY, STATUS, SYNC, WINDOW
 from attachd.doors.ways import ATTACH, PLACES
 from attachd.errors import AttachdError, RuntimeFailed
 from attachd.keeper import console, files
@@ -20,9 +19,6 @@ from attachd.keeper.descriptors import Libc
 from attachd.keeper.processes import spawn
 from attachd.keeper.runtime import TIMEOUT
 from attachd.state.sizes import Size
-
-#: conmon's own; Podman connects once or twice.
-_BACKLOG = 10
 
 #: Podman reads a line into so much, and takes a longer one for garbage.
 _LINE_BYTES = 4096
@@ -41,6 +37,7 @@ class Wanted(NamedTuple):
     failure_key: str = ""
     own_words: bool = False  #: a failure of which the runtime says nothing is told in ours
     waits: bool = False  #: a second "go" comes when the attach socket is there
+    notifies: bool = False  #: what the program says to systemd is passed on
     exit_command: tuple[str, ...] = ()
     exit_delay: float = 0.0  #: seconds before it
     inherited: tuple[int, ...] = ()
@@ -87,17 +84,19 @@ class Manager:
 
     def _furnish(self, bundle: str, kept: dict[str, int], made: list[str]) -> None:
         if self._wanted.link:
-            _clear(self._wanted.link)
-            os.symlink(bundle, self._wanted.link)
+            ends.make_link(self._wanted.link, bundle)
             made.append(self._wanted.link)
         directory = os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             inside = f"/proc/self/fd/{directory}"
-            kept[ATTACH] = _listen(f"{inside}/attach")
+            kept[ATTACH] = ends.listen(f"{inside}/attach")
             made.append(os.path.join(bundle, "attach"))
             for name, what in (("ctl", CONTROL), ("winsz", WINDOW)):
                 made.append(os.path.join(bundle, name))
-                kept[what] = _make_fifo(f"{inside}/{name}")
+                kept[what] = ends.make_fifo(f"{inside}/{name}")
+            if self._wanted.notifies:
+                kept[NOTIFY] = ends.make_notify(f"{inside}/notify")
+                made.append(os.path.join(bundle, "notify", ends.NOTIFY))
         finally:
             os.close(directory)
         self._control = kept[CONTROL]
@@ -201,37 +200,3 @@ def _is_open(fd: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _clear(path: str) -> None:
-    """Remove what is there, of whatever kind. Raises OSError."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-def _listen(path: str) -> int:
-    _clear(path)
-    listener = socket.socket(
-        socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    )
-    mask = os.umask(0o077)
-    try:
-        listener.bind(path)
-    except OSError:
-        listener.close()
-        raise
-    finally:
-        os.umask(mask)
-    listener.listen(_BACKLOG)
-    return listener.detach()
-
-
-def _make_fifo(path: str) -> int:
-    """Make it anew, and open it for both: writers that come and go are no end of it."""
-    _clear(path)
-    os.mkfifo(path, 0o640)
-    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(17, "somebody has put something else there")
-    return fd

@@ -3,6 +3,7 @@
 import os
 
 from attachd.doors.conmon.drivers import JOURNALD, K8S_FILE, PASSTHROUGH, Driver
+from attachd.doors.conmon.ends import NOTIFY
 from attachd.doors.conmon.options import Options
 from attachd.doors.conmon.wishes import Wishes
 from attachd.errors import AttachdError
@@ -153,6 +154,7 @@ def _wishes(options: Options) -> Wishes:
     exits += [os.path.join(options.exit_dir, cid)] if options.exit_dir else []
     places = [place for place in (options.persist_dir, bundle) if place and not options.exec]
     sockets = [os.path.join(bundle, "attach")] if bundle else []
+    sockets += [os.path.join(bundle, "notify", NOTIFY)] if options.sdnotify_socket else []
     link = link_of(options)
     key = "data" if options.api_version else "exit_code"
     return Wishes(
@@ -160,6 +162,7 @@ def _wishes(options: Options) -> Wishes:
         oom_directories=tuple(map(os.path.abspath, places)),
         sockets=(*sockets, *([link] if link else [])),
         exit_key=key if options.exec else "",
+        notify=options.sdnotify_socket,
         exit_delay=float(options.exit_delay),
         log_level=options.log_level,
         syslog=options.syslog,

@@ -8,6 +8,7 @@ from attachd.keeper.caller import DOOR
 CONTROL = f"{DOOR}ctl"  #: FIFO, open for reading and writing: it never comes to its end
 WINDOW = f"{DOOR}winsz"  #: the same
 SYNC = f"{DOOR}sync"  #: the manager's pipe
+NOTIFY = f"{DOOR}notify"  #: the program's socket to systemd (`notify`)
 STATUS = f"{DOOR}status"  #: socket to a launcher that stays (`launcher.Stay`)
 
 
@@ -20,6 +21,7 @@ class Wishes(NamedTuple):
     exit_key: str = (
         ""  #: how the status is called on the sync pipe; "" when it is not told there
     )
+    notify: str = ""  #: the host's socket to which the program's words to systemd go
     exit_delay: float = 0.0  #: between all that and the exit command
     syncs_logs: bool = False  #: they are on the disk before anybody hears of the end
     closes_stdin: bool = False  #: the end of a guest's input is the end of stdin
@@ -36,6 +38,7 @@ class Wishes(NamedTuple):
             oom_directories=_texts(told["oom_directories"]),
             sockets=_texts(told["sockets"]),
             exit_key=str(told["exit_key"]),
+            notify=str(told["notify"]),
             exit_delay=float(str(told["exit_delay"])),
             syncs_logs=bool(told["syncs_logs"]),
             closes_stdin=bool(told["closes_stdin"]),
