@@ -17,7 +17,8 @@ from attachd.doors.conmon.options import Options
 from attachd.doors.conmon.pipes import Pipes
 from attachd.doors.conmon.translation import bundle_of, config_of, link_of
 from attachd.errors import AttachdError
-from attachd.keeper import birth, console
+from attachd.keeper import birth, console, files
+from attachd.keeper.claim import lock
 from attachd.keeper.config import Config
 from attachd.keeper.ears import PASSED_ON
 
@@ -58,7 +59,7 @@ def launch(options: Options, drivers: tuple[Driver, ...]) -> int:
     except AttachdError as error:
         manager.tell_failure(error)
         raise
-    return stay.wait() if stay else 0
+    return stay.wait(config.directory) if stay else 0
 
 
 def _wanted(options: Options, config: Config, inherited: tuple[int, ...]) -> Wanted:
@@ -114,22 +115,32 @@ class Stay:
         for number in PASSED_ON:
             signal.signal(number, self._pass_on)
 
-    def wait(self) -> int:
+    def wait(self, directory: str) -> int:
         """Return the program's status when it has ended and nothing of its shim is left.
 
-        Whoever reads what we would say is let go before.
+        Whoever reads what we would say is let go before. A shim that was killed as a whole
+        tells no status, and its state directory is removed here.
         """
         _leave_stdio()
         told = b""
         while part := self._peer.recv(_STATUS_BYTES):
             told = told or part  # a server that was killed in between has told it before
         if not told:
+            _sweep(directory)
             return _FAILED
         return int(told) if int(told) >= 0 else _UNKNOWN
 
     def _pass_on(self, number: int, _frame: object) -> None:
         with contextlib.suppress(OSError):  # there is nobody any more
             self._peer.send(bytes([number]), socket.MSG_DONTWAIT)
+
+
+def _sweep(directory: str) -> None:
+    """Remove a state directory that is nobody's any more."""
+    with contextlib.suppress(OSError, AttachdError):
+        if lock(directory) is not None:
+            files.empty_directory(directory)
+            os.rmdir(directory)
 
 
 def _leave_stdio() -> None:

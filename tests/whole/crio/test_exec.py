@@ -1,14 +1,17 @@
 """CRI-O's exec-sync: kubelet's probes and ``crictl exec --sync``."""
 
 import os
+import select
 import signal
 from pathlib import Path
 
 import pytest
 from crio import MOST_OUTPUT, Container, Crio, ExecFailed, Said, with_both
-from harness import wait_for
+from harness import PATIENCE, is_alive, wait_for
 
 CALLS = 50
+
+PASSED_ON = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
 
 
 @pytest.fixture
@@ -33,6 +36,18 @@ def processes_with(mark: str) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def keeper_of(state: Path) -> int:
+    """Return the pid of an exec's keeper."""
+    return int((state / "keeper.pid").read_text())
+
+
+def servers_of(state: Path) -> list[int]:
+    """Return the pid of an exec's server, in a list."""
+    keeper = keeper_of(state)
+    children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+    return [pid for pid in map(int, children) if pid in processes_with("attachd.doors")]
 
 
 @with_both()
@@ -139,7 +154,7 @@ def test_in_a_terminal(crio: Crio) -> None:
 
 
 @with_both()
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.parametrize("number", PASSED_ON, ids=lambda number: number.name)
 def test_signals_are_passed_on(container: Container, number: signal.Signals) -> None:
     """CRI-O interrupts the monitors of execs when a container is stopped."""
     script = (
@@ -151,6 +166,22 @@ def test_signals_are_passed_on(container: Container, number: signal.Signals) -> 
 
     assert asked.finish() == Said(8, b"up\nheard\n", b"")
     assert asked.status == 8
+
+
+@with_both()
+def test_stdio_is_let_go(container: Container) -> None:
+    """CRI-O's own reads end while the program goes on: nobody of ours holds the other ends."""
+    asked = container.begin_exec(
+        "sh", "-c", "echo up; while [ ! -e /go ]; do sleep 0.05; done"
+    )
+    wait_for(lambda: b"up" in Path(asked.log).read_bytes())
+    ready, _, _ = select.select([read for read, _ in asked.outputs], [], [], PATIENCE)
+    assert ready
+    assert [os.read(read, 1) for read, _ in asked.outputs] == [b"", b""]
+    assert is_alive(asked.monitor)
+    (container.bundle / "rootfs/go").touch()
+
+    assert asked.finish().code == 0
 
 
 def test_a_signal_that_comes_early(crio: Crio, container: Container) -> None:
@@ -208,12 +239,41 @@ def test_a_server_that_is_killed(crio: Crio, container: Container) -> None:
     asked = container.begin_exec("sh", "-c", script)
     wait_for(lambda: b"one" in Path(asked.log).read_bytes())
     (state,) = crio.execs()
-    for server in processes_with("attachd.doors"):
-        if str(state) in {os.readlink(fd) for fd in Path(f"/proc/{server}/fd").iterdir()}:
-            os.kill(server, signal.SIGKILL)
+    (server,) = servers_of(state)
+    os.kill(server, signal.SIGKILL)
     (container.bundle / "rootfs/go").touch()
 
     assert asked.finish() == Said(6, b"one\ntwo\n", b"")
+
+
+def test_a_keeper_that_is_killed(crio: Crio, container: Container) -> None:
+    """The exec's status and output come all the same; another keeper takes its place."""
+    script = "echo one; while [ ! -e /go ]; do sleep 0.05; done; echo two; exit 6"
+    asked = container.begin_exec("sh", "-c", script)
+    wait_for(lambda: b"one" in Path(asked.log).read_bytes())
+    (state,) = crio.execs()
+    before = keeper_of(state)
+    os.kill(before, signal.SIGKILL)
+    wait_for(lambda: keeper_of(state) != before)
+    (container.bundle / "rootfs/go").touch()
+
+    assert asked.finish() == Said(6, b"one\ntwo\n", b"")
+
+
+def test_a_shim_that_is_killed(crio: Crio, container: Container) -> None:
+    """Nobody knows the status: CRI-O is told by the end of the pipe, and no state is left."""
+    asked = container.begin_exec("sh", "-c", "echo one; exec sleep 98762")
+    wait_for(lambda: b"one" in Path(asked.log).read_bytes())
+    (state,) = crio.execs()
+    keeper, shim = keeper_of(state), servers_of(state)
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in (keeper, *shim):
+            os.kill(pid, number)
+
+    with pytest.raises(ExecFailed, match="EOF"):
+        asked.finish()
+    assert asked.status == 1
+    assert not crio.execs()
 
 
 def test_the_container_ends_first(crio: Crio, container: Container) -> None:

@@ -52,9 +52,11 @@ def test_renamed_and_reopened(crio: Crio) -> None:
 @with_both()
 def test_renamed_while_it_writes(crio: Crio) -> None:
     """The same in the middle of the output."""
-    container = crio.run("sh", "-c", "seq 200000 | sed 's/^/line /'")
+    count = "seq 200000 | sed 's/^/line /'; while [ ! -e /go1 ]; do sleep 0.02; done"
+    container = crio.run("sh", "-c", count)
     wait_for(lambda: container.log.stat().st_size > 100000)
     rotated = container.rotate_log(1)
+    go(container, 1)
 
     assert container.exit_code() == 0
     assert text_of(rotated, container.log) == expected(200000)
