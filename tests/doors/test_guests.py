@@ -459,3 +459,14 @@ async def test_a_lease_of_another_client_holds_what_is_typed(bench) -> None:
         assert bench.read_input() is None
         server.program.writers.request(native, 2, "free")
         await until(lambda: bench.read_input() == b"word")
+
+
+async def test_a_place_that_was_taken_for_nobody_is_free_for_the_next_server(bench) -> None:
+    """A server may die between taking it and handing its guest's descriptor over."""
+    for number in range(MOST):
+        Places(bench.places)[number].take(0)
+    async with running(bench) as server:
+        client = bench.client()
+        await until(lambda: server.guests.count == 1)
+        await server.program.say(b"x")
+        assert await client.recv(10) == b"\2x"
