@@ -178,7 +178,7 @@ def keep_on(
                 name = kept.split("/")[1]
                 strangers.add(execs.adopt(name), servers.kept.get(parcel(name, "pidfd"), -1))
     os.eventfd_write(table.news, 1)  # the server may wait for what was noted of them
-    keep.lower_oom_score(estate.oom_score_adj)
+    keep.lower_oom_score(estate.oom_score_adj, os.getpid())
     keeper = keep.Keeper(table, header, servers, execs, ears, strangers)
     keeper.held = list(held)
     keeper.run(start=not strangers.have_server)

@@ -53,7 +53,8 @@ def keep(shim: creation.Shim, caller: Caller) -> None:
         caller.failed(report.as_attachd_error(error), environment)
         return
     caller.created(header.pid)
-    lower_oom_score(config.oom_score_adj)
+    for pid in (os.getpid(), *([warm.pid] if warm is not None else [])):
+        lower_oom_score(config.oom_score_adj, pid)
     descriptors.lift_descriptor_limit()
     # Until the server is there, the pipe and the socket's backlog hold what comes.
     table = shim.table._replace(
@@ -67,15 +68,15 @@ def keep(shim: creation.Shim, caller: Caller) -> None:
     keeper.run()
 
 
-def lower_oom_score(adjustment: int | None) -> None:
-    """Adjust our own score, after the container was made so that it does not inherit it.
+def lower_oom_score(adjustment: int | None, pid: int) -> None:
+    """Adjust a process's score, ours or a server's.
 
-    Going below the current value needs CAP_SYS_RESOURCE (proc(5)); a refusal is normal.
+    To be done when the container is there, so that it does not inherit it. Going below the current value needs CAP_SYS_RESOURCE (proc(5)); a refusal is normal.
     """
     if adjustment is None:
         return
     try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
             file.write(str(adjustment))
     except OSError:
         pass

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import trio
 
 from attachd.keeper import files
-from attachd.keeper.descriptors import Table, map_header, parse_named
+from attachd.keeper.descriptors import Table, lift_descriptor_limit, map_header, parse_named
 from attachd.keeper.server import STOPPED, receive_words
 from attachd.live.ending import run_exit_command
 from attachd.live.entrance import Entrance, NoEntrance
@@ -97,6 +97,7 @@ def main(make_entrance: Callable[[Found], Entrance] = lambda found: NoEntrance()
         words = receive_words(int(words[0].removeprefix("warm=")))
         if not words:
             return  # there is no container
+        lift_descriptor_limit()  # as our keeper has done meanwhile
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         # Not SIG_IGN: the programs that we start would inherit that.
         signal.signal(number, lambda *_: None)
