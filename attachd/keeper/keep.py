@@ -71,7 +71,8 @@ def keep(shim: creation.Shim, caller: Caller) -> None:
 def lower_oom_score(adjustment: int | None, pid: int) -> None:
     """Adjust a process's score, ours or a server's.
 
-    To be done when the container is there, so that it does not inherit it. Going below the current value needs CAP_SYS_RESOURCE (proc(5)); a refusal is normal.
+    To be done when the container is there, so that it does not inherit it. Going below the
+    current value needs CAP_SYS_RESOURCE (proc(5)); a refusal is normal.
     """
     if adjustment is None:
         return
