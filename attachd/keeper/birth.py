@@ -53,7 +53,7 @@ def create(config: Config, *, attach: bool = False, caller: Caller | None = None
     config = config._replace(size=config.size or config.own_size)
     directory = claim(config.root, config.id, replace=bool(config.door))
     made: list[str] = []
-    read, caller = (-1, caller) if caller is not None else _own_caller(config)
+    read, caller = (-1, caller) if caller is not None else _own_caller(config, looks_on=attach)
     try:
         shim, made = _prepare(config, directory, caller)
         connection = _connect(directory) if attach else None
@@ -64,12 +64,12 @@ def create(config: Config, *, attach: bool = False, caller: Caller | None = None
     return Newborn(_fork(shim, caller, read), connection)
 
 
-def _own_caller(config: Config) -> tuple[int, Caller]:
+def _own_caller(config: Config, *, looks_on: bool) -> tuple[int, Caller]:
     """Return where the report can be read, -1 when somebody else does, and who writes it."""
     if config.sync_fd is not None:
         return -1, Reporter(config.sync_fd)
     read, write = os.pipe2(os.O_CLOEXEC)
-    return read, Reporter(write)
+    return read, Reporter(write, looks_on=looks_on)
 
 
 def _heed_bundle(config: Config) -> Config:

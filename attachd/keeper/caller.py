@@ -51,6 +51,15 @@ class Caller(Protocol):
     def held(self) -> tuple[int, ...]:
         """Descriptors that stay open until the container has ended, and nobody else gets."""
 
+    @property
+    def looks_on(self) -> bool:
+        """True when somebody wants the program's output and end more than the report.
+
+        The server's code is then loaded while the runtime is at work: it is there a tenth of a
+        second sooner, and the report comes a tenth of that later (`scripts/bench`, births and
+        podman).
+        """
+
     def prepare(self) -> Ways:
         """Make what is outside the state directory. Raises AttachdError or OSError."""
 
@@ -76,8 +85,9 @@ class Reporter:
     inherited: tuple[int, ...] = ()
     held: tuple[int, ...] = ()
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, looks_on: bool = False) -> None:
         self.fd = fd
+        self.looks_on = looks_on
 
     def prepare(self) -> Ways:
         """There is no way but our own socket."""

@@ -44,7 +44,8 @@ def keep(shim: creation.Shim, caller: Caller) -> None:
     config, header = shim.config, descriptors.map_header(shim.table.header)
     descriptors.Libc().become_subreaper()
     ears = Ears(header, passed_on=PASSED_ON if config.door else PASSED_ON[:1])
-    warm = warm_up(environment, module_of(shim.table.kept))
+    kept = shim.table.kept
+    warm = warm_up(environment, module_of(kept)) if caller.looks_on else None
     try:
         shim = creation.bring_up(shim, header, environment, caller)
     except (AttachdError, OSError) as error:

@@ -47,6 +47,7 @@ class Manager:
     """`keeper.caller.Caller` for one call."""
 
     fd = -1  #: the sync pipe stays open for the server
+    looks_on = True
 
     def __init__(
         self, pipes: Pipes, wanted: Wanted, status: int, held: tuple[int, ...]

@@ -16,6 +16,7 @@ class Manager:
 
     inherited: tuple[int, ...] = ()
     held: tuple[int, ...] = ()
+    looks_on = True
 
     def __init__(self, syncpipe: int, pid_file: str, attach_file: str, exit_file: str) -> None:
         """Raises UsageError when ``syncpipe`` is not open."""
