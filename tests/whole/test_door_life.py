@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import tempfile
 import termios
 
 from harness import wait_for
@@ -130,20 +131,19 @@ def test_a_timeout_kills_and_says_so(manager) -> None:
 def test_a_link_leads_to_the_socket_where_its_path_would_be_long(manager) -> None:
     """Without --full-attach; it goes with the container."""
     box = manager.box("sh", "-c", "read line; echo $line")
-    links = box.bundle / "links"
-    links.mkdir()
     words = [word for word in box.words("-i") if word != "--full-attach"]
-    call = manager.call([*words, "--socket-dir-path", str(links)])
-    call.go()
-    assert call.line()["data"] > 0
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
-        client.connect(str(links / box.id / "attach"))
-        box.start()
-        client.send(b"hello\n")
-        assert client.recv(8193) == b"\2hello\n"
-        assert client.recv(8193) == b""
-    assert box.ended() == 0
-    assert list(links.iterdir()) == []
+    with tempfile.TemporaryDirectory(prefix="at-", dir="/tmp") as links:
+        call = manager.call([*words, "--socket-dir-path", links])
+        call.go()
+        assert call.line()["data"] > 0
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+            client.connect(f"{links}/{box.id}/attach")
+            box.start()
+            client.send(b"hello\n")
+            assert client.recv(8193) == b"\2hello\n"
+            assert client.recv(8193) == b""
+        assert box.ended() == 0
+        assert os.listdir(links) == []
 
 
 def test_what_is_printed_before_anybody_serves_is_for_who_was_attached(manager) -> None:
