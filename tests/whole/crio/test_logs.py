@@ -122,7 +122,9 @@ def test_maximum_of_files(crio: Crio) -> None:
 def test_a_limit_that_is_no_number_is_refused(crio: Crio, told: str) -> None:
     """One line says what is wrong with it: keeping everything would fill the disk unnoticed."""
     crio.monitor_env.append(f"ATTACHD_LOG_MAX_FILES={told}")
-    with pytest.raises(RuntimeError, match="ATTACHD_LOG_MAX_FILES is .*how many rotated files"):
+    with pytest.raises(
+        RuntimeError, match=r"ATTACHD_LOG_MAX_FILES is .*how many rotated files"
+    ):
         crio.create("true")
 
 
