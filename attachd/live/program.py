@@ -242,8 +242,8 @@ class Program:
             self.feed.end_stream(STDERR)  # a terminal has one stream
             pumps.start_soon(self._screen.terminal.pump, self.process.wait_exit)
         else:
-            pumps.start_soon(pump, self.feed, self._ends.stdout, STDOUT)
-            pumps.start_soon(pump, self.feed, self._ends.stderr, STDERR)
+            streams = {self._ends.stdout: STDOUT, self._ends.stderr: STDERR}
+            pumps.start_soon(pump, self.feed, streams)
 
     def _make_stdin(self, close_stdin: Callable[[], None]) -> Stdin:
         manners, ends = self.manners, self._ends

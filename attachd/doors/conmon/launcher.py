@@ -11,7 +11,7 @@ import signal
 import socket
 from collections.abc import Collection
 
-from attachd.doors.conmon.drivers import Driver
+from attachd.doors.conmon.drivers import K8S_FILE, Driver
 from attachd.doors.conmon.manager import Manager, Wanted, open_descriptors
 from attachd.doors.conmon.options import Options
 from attachd.doors.conmon.pipes import Pipes
@@ -38,6 +38,7 @@ def launch(options: Options, drivers: tuple[Driver, ...]) -> int:
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.umask(0o022)
+    _check_log_directories(drivers)
     pipes = Pipes.of(os.environ)
     if options.exec_attach and pipes.attach < 0:
         raise AttachdError("--attach specified but _OCI_ATTACHPIPE was not")
@@ -60,6 +61,16 @@ def launch(options: Options, drivers: tuple[Driver, ...]) -> int:
         manager.tell_failure(error)
         raise
     return stay.wait(config.directory) if stay else 0
+
+
+def _check_log_directories(drivers: tuple[Driver, ...]) -> None:
+    """Refuse a log in a directory that is not there: conmon makes none, and nobody removes it."""
+    for driver in drivers:
+        directory = os.path.dirname(os.path.abspath(driver.path))
+        if driver.driver == K8S_FILE and not os.path.isdir(directory):
+            raise AttachdError(
+                f"Failed to open log file {driver.path}: {directory} is no directory"
+            )
 
 
 def _wanted(options: Options, config: Config, inherited: tuple[int, ...]) -> Wanted:

@@ -24,6 +24,9 @@ EXECS = ".execs"
 #: size maximum loses no line. Podman passes no such number, but variables (``conmon_env_vars``).
 MAX_FILES = "ATTACHD_LOG_MAX_FILES"
 
+#: More digits than a count of files has.
+_COUNT_DIGITS = 9
+
 
 def bundle_of(options: Options) -> str:
     """Return the absolute bundle, where FIFOs and attach socket are; "" when there are none."""
@@ -122,17 +125,24 @@ def _logs(drivers: tuple[Driver, ...]) -> tuple[LogSpec, ...]:
 
 
 def _log_care(options: Options) -> LogCare:
-    if options.log_rotate:
-        files = options.log_max_files
-    else:
-        told = os.environ.get(MAX_FILES, "")
-        files = int(told) if told.isascii() and told.isdigit() else 0
     return LogCare(
         max_size=max(0, options.log_size_max),
-        max_files=files,
+        max_files=options.log_max_files if options.log_rotate else _max_files(),
         max_ever=max(0, options.log_global_size_max),
         cuts=True,
     )
+
+
+def _max_files() -> int:
+    """Return how many rotated files are kept; 0 for all. Raises AttachdError."""
+    told = os.environ.get(MAX_FILES, "")
+    if not told:
+        return 0
+    if not (told.isascii() and told.isdigit() and len(told) <= _COUNT_DIGITS):
+        raise AttachdError(
+            f"{MAX_FILES} is {told!r:.40}: it must be how many rotated files to keep, 0 for all"
+        )
+    return int(told)
 
 
 def listens(options: Options) -> bool:

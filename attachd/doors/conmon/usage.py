@@ -54,9 +54,9 @@ Where its output goes:
   -l, --log-path [DRIVER:]PATH    k8s-file:PATH, journald, none or passthrough; repeatable
   --log-size-max BYTES            how long a log file may grow
   --log-global-size-max BYTES     how much is logged at all
-  --log-rotate                    at that size rename the file instead of emptying it
+  --log-rotate                    keep no more renamed files than --log-max-files says
   --log-max-files COUNT           how many renamed files are kept
-  --log-allowlist-dir DIR         where files may be renamed; repeatable
+  --log-allowlist-dir DIR         accepted: a file is renamed only where it was opened
   --log-tag TEXT                  a tag, for journald
   --log-label NAME=VALUE          another field, for journald; repeatable
   --no-container-partial-message  no mark on parts of lines, for journald

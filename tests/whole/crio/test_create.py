@@ -237,3 +237,13 @@ def test_the_spec_is_left_alone(crio: Crio) -> None:
 
     assert (container.bundle / "config.json").read_bytes() == before
     assert json.loads(before)["process"]["args"] == ["true"]
+
+
+@with_both()
+def test_a_log_whose_directory_is_not_there(crio: Crio) -> None:
+    """Is refused, and no directory made that nobody would ever remove."""
+    missing = crio.logs / "gone"
+    with pytest.raises(RuntimeError, match="Failed to open log file"):
+        crio.create("true", more=("-l", str(missing / "0.log")))
+
+    assert not missing.exists()

@@ -4,6 +4,7 @@ import itertools
 import os
 from pathlib import Path
 
+import pytest
 from crio import Container, Crio, records, text_of, with_both
 from harness import wait_for
 
@@ -115,6 +116,16 @@ def test_maximum_of_files(crio: Crio) -> None:
     logs = sorted(container.log.parent.glob("0.log.*"))
     assert 1 <= len(logs) <= 2
     assert expected(2000).endswith(text_of(*logs, container.log))
+
+
+@pytest.mark.parametrize("told", ["five", "-1", "2 ", "9" * 5000])
+def test_a_limit_that_is_no_number_is_refused(crio: Crio, told: str) -> None:
+    """One line says what is wrong with it: keeping everything would fill the disk unnoticed."""
+    crio.monitor_env.append(f"ATTACHD_LOG_MAX_FILES={told}")
+    with pytest.raises(
+        RuntimeError, match=r"ATTACHD_LOG_MAX_FILES is .*how many rotated files"
+    ):
+        crio.create("true")
 
 
 @with_both()
