@@ -53,13 +53,9 @@ class Door(NamedTuple):
     its creation on, and nothing of ours is left when it has ended.
     """
 
-    kind: str = (
-        ""  #: the package in `attachd.doors` that serves it; "" for our own command line
-    )
+    kind: str = ""  #: the package in `attachd.doors` that serves it; "" for our own
     name: str = ""  #: what people call the container, besides its id
-    exec_of: str = (
-        ""  #: the container in which ``process`` is to be executed; "" to create one
-    )
+    exec_of: str = ""  #: in which container ``process`` is executed; "" to create one
     process: str = ""  #: path of the process to execute (runtime-spec, config.md, "Process")
     restore: str = ""  #: path of a checkpoint from which it is to be restored
     options: tuple[str, ...] = ()  #: of the runtime's verb that makes it

@@ -30,7 +30,9 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PASS_ALL = "ATTACHD_PASS_ALL"
 
 #: What a server is started with besides, or could not start with: not for others, nor of others.
-_OURS = ("PYTHON", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+_OURS = (
+    "PYTHON", "MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_",
+)  # fmt: skip
 
 
 def note_passing(environment: "os._Environ[str]", *, whole: bool) -> None:

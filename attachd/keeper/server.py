@@ -56,7 +56,10 @@ class Warm(NamedTuple):
 
 def warm_up(environment: dict[str, str], module: str) -> Warm | None:
     """Have the first server's code loaded while the runtime is at work; None when that fails."""
-    ours, theirs = parcels.make()
+    try:
+        ours, theirs = parcels.make()
+    except OSError:
+        return None
     try:
         argv = [*_program(module), f"warm={theirs}"]
         return Warm(spawn(argv, _surroundings(environment), (0, 1, 2), (theirs,)), ours)
