@@ -1,6 +1,7 @@
 """The conmon door under kill -9: guests go on, and the end is told exactly as promised."""
 
 import os
+import shlex
 import signal
 import socket
 
@@ -93,11 +94,10 @@ def test_a_server_killed_during_the_exit_command_does_nothing_twice(manager) -> 
 def test_a_container_is_made_anew_by_its_exit_command(manager) -> None:
     """As Podman's restart policy has it: same id, same bundle, same log."""
     box = manager.box("sh", "-c", "echo hello; exit 3")
-    words = " ".join(box.words())
-    program = manager.shop.argv("attachd-conmon")[0]
+    call = shlex.join([manager.shop.argv("attachd-conmon")[0], *box.words()])
     script = (
         f'set -e; rm "$3/pidfile"; runc delete "$1"; ATTACHD_ROOT={manager.shop.root} '
-        f'{program} {words}; while ! [ -e "$3/pidfile" ]; do sleep 0.05; done; '
+        f'{call}; while ! [ -e "$3/pidfile" ]; do sleep 0.05; done; '
         'runc start "$1"; echo started >"$2"'
     )
     box.create(*box.exit_command(script))

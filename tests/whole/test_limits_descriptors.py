@@ -89,9 +89,12 @@ def test_the_server_goes_on_without_descriptors(shop) -> None:
 def test_the_end_is_recorded_without_descriptors(shop) -> None:
     """Spare ones are held for it; a copy elsewhere comes when there are some again."""
     copy = shop.scratch / "copy.json"
-    box = shop.run("sh", "-c", "read x; exit 8", options=("-i", "--exit-file", copy))
+    quiet = "exec >&- 2>&-; read x; exit 8"  # what its output needs is given back by then
+    box = shop.run("sh", "-c", quiet, options=("-i", "--exit-file", copy))
     server = wait_for(lambda: shop.server(box))
-    with attach_blocking(box, root=str(shop.root), since="none") as typist:
+    with attach_blocking(box, root=str(shop.root), since="start") as typist:
+        ended = {typist.receive(PATIENCE).stream for _ in range(2)}
+        assert ended == {"stdout", "stderr"}
         with pinched(server):
             typist.send(b"\n", PATIENCE)
             record = shop.ended(box)
