@@ -4,7 +4,7 @@ import os
 
 import pytest
 from crio import Container, Crio, records, text_of, with_both
-from harness import wait_for
+from harness import is_alive, wait_for
 
 ECHO = "while read line; do echo got $line; done; echo end"
 
@@ -174,7 +174,9 @@ def test_the_socket_goes_with_the_container(crio: Crio) -> None:
         client.read_all()
 
     assert container.exit_code() == 0
-    wait_for(lambda: not list(crio.sockets.iterdir()))
+    monitor = container.monitor_pid
+    wait_for(lambda: not is_alive(monitor))
+    assert list(crio.sockets.iterdir()) == []
     assert not (container.bundle / "attach").exists()
 
 
