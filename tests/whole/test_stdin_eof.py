@@ -222,6 +222,7 @@ def test_no_end_is_typed_at_a_terminal_by_who_may_not(session, policy) -> None:
     command, options = ["sh", "-c", "cat; echo over"], ["--stdin-eof", policy]
     talk = session(command, terminal=True, options=options)
     talk.send_line("line")
+    talk.expect_exact("line\r\nline\r\n")  # the echo, and cat's own: it reads
     with pytest.raises(Refused, match=f"--stdin-eof {policy}"):
         talk.client.send_eof(PATIENCE)
     talk.send_line("more")

@@ -267,7 +267,8 @@ def test_a_keeper_that_is_killed_when_the_old_server_has_stopped_loses_nothing(s
     Without `Program.settle` what was in the ring alone is lost.
     """
     data = b"".join(b"line %d\n" % i for i in range(1_500_000))
-    bundle, box = shop.bundle("sh", "-c", "cat /data; exit 7"), shop.name()
+    says = "cat /data; while ! [ -e /go ]; do sleep 0.05; done; exit 7"
+    bundle, box = shop.bundle("sh", "-c", says), shop.name()
     (bundle / "rootfs/data").write_bytes(data)
     shop.call("attachd", "create", "--ring-size", 32 << 20, "--bundle", bundle, box)
     told, log = report(shop, box), shop.path(box, "log/container.log")
@@ -280,6 +281,7 @@ def test_a_keeper_that_is_killed_when_the_old_server_has_stopped_loses_nothing(s
     os.kill(keeper, signal.SIGKILL)
     wait_for(lambda: not is_alive(keeper))
     shop.call("attachd", "recover", box)
+    (bundle / "rootfs/go").touch()
 
     record = shop.ended(box)
     assert (record["exit_code"], record["offset"]) == (7, len(data))

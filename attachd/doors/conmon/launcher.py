@@ -9,6 +9,7 @@ import itertools
 import os
 import signal
 import socket
+import time
 from collections.abc import Collection
 
 from attachd.doors.conmon.drivers import K8S_FILE, Driver
@@ -26,6 +27,10 @@ _FAILED = 1
 
 #: The status of a container that nobody knows, or that was killed because its time was over.
 _UNKNOWN = 255
+
+#: A shim that was killed is gone within so long, unless a disk keeps it.
+_SWEEP_SECONDS = 5.0
+_SWEEP_PAUSE = 0.01
 
 #: A status is a small number in digits.
 _STATUS_BYTES = 64
@@ -147,11 +152,18 @@ class Stay:
 
 
 def _sweep(directory: str) -> None:
-    """Remove a state directory that is nobody's any more."""
+    """Remove a state directory that is nobody's any more, or will not be in a moment.
+
+    Of who was killed the kernel closes one descriptor after the other.
+    """
+    deadline = time.monotonic() + _SWEEP_SECONDS
     with contextlib.suppress(OSError, AttachdError):
-        if lock(directory) is not None:
-            files.empty_directory(directory)
-            os.rmdir(directory)
+        while lock(directory) is None:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_SWEEP_PAUSE)
+        files.empty_directory(directory)
+        os.rmdir(directory)
 
 
 def _leave_stdio() -> None:
