@@ -213,10 +213,13 @@ async def _fail_to_resume(step: Step, name: str, earlier: str) -> None:
 
 
 async def tidy(box: Box) -> None:
-    """Look at each exec that nobody has looked at, so that it is forgotten."""
+    """Look at each exec that nobody has looked at, so that it is forgotten.
+
+    At all of it: who wanted no output has not seen it.
+    """
     for told in (await box.report())["execs"]:
         try:
-            async with box.attach(exec=told["name"], since="none") as client:
+            async with box.attach(exec=told["name"], since="start") as client:
                 with trio.move_on_after(PATIENCE):
                     async for _ in client:
                         pass
