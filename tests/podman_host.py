@@ -254,7 +254,8 @@ class Podman:
         return left
 
     def close(self) -> None:
-        """Remove the storage, its mounts and its cgroups."""
+        """Remove what the runtime still knows, the storage, its mounts and its cgroups."""
+        self._delete_from_runtime()
         for line in Path("/proc/self/mounts").read_text().splitlines()[::-1]:
             if line.split()[1].startswith(f"{self.home}/"):
                 subprocess.run(["umount", line.split()[1]], timeout=PATIENCE, check=True)
@@ -262,6 +263,17 @@ class Podman:
         for cgroup in (CGROUPS / self._cgroup, *CGROUPS.glob(f"*/{self._cgroup}")):
             if cgroup.is_dir():
                 remove_cgroup(cgroup)
+
+    def _delete_from_runtime(self) -> None:
+        """Delete containers that Podman has forgotten: of a test that was cut off, say."""
+        command = ["runc", "list", "--format", "json"]
+        listed = subprocess.run(
+            command, stdout=subprocess.PIPE, timeout=PATIENCE, check=False
+        ).stdout
+        for told in json.loads(listed or b"null") or []:
+            if told["bundle"].startswith(f"{self.home}/"):
+                delete = ["runc", "delete", "--force", told["id"]]
+                subprocess.run(delete, timeout=PATIENCE, check=True)
 
 
 def remove_cgroup(cgroup: Path) -> None:

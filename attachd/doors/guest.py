@@ -90,7 +90,6 @@ class Guest:
         self._bell = program.feed.subscribe()
         self._acknowledged = Bell()
         self._delivered = 0
-        self._closed = False  #: stdin takes no more
         self._over = False  #: nothing more will come
 
     @property
